@@ -1,0 +1,9 @@
+from . import features as features
+from . import measure as measure
+from . import networks as networks
+from . import theory as theory
+from . import training as training
+from . import zoo as zoo
+from .measure import capacity as capacity
+from .measure import leverage as leverage
+from .measure import response_capacity as response_capacity

@@ -1,0 +1,72 @@
+"""Checks of arguments: every error names the argument, its value and what is allowed."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def require(condition: bool, argument: str, value: object, allowed: str) -> None:
+    """Raise a ValueError that names the argument, its value and what is allowed, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{argument} must be {allowed}, got {_short(value)}")
+
+
+def floating(argument: str, value: object) -> Tensor:
+    """Return the tensor unchanged if it is a real floating-point one, else raise a TypeError."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{argument} must be a torch.Tensor, got {type(value).__name__}")
+    if not value.is_floating_point():
+        raise TypeError(f"{argument} must have a real floating-point dtype, got {value.dtype}")
+    return value
+
+
+def matrix(argument: str, value: object) -> Tensor:
+    """Return a `[*batch, rows, columns]` tensor unchanged if it is floating and finite; else name the first bad row."""
+    tensor = floating(argument, value)
+    if tensor.ndim < 2:
+        raise ValueError(
+            f"{argument} must have shape [*batch, n_features, d_hidden] (features are rows), "
+            f"got shape {tuple(tensor.shape)}"
+        )
+    finite_rows(argument, tensor)
+    return tensor
+
+
+def finite_rows(argument: str, rows: Tensor, first_row: int = 0) -> None:
+    """Raise a ValueError that names the first row with NaN or infinity; `first_row` is the index of `rows[0]`."""
+    # A sum is finite unless an entry is not (or it overflows): one cheap pass decides for nearly every input.
+    if bool(torch.isfinite(rows.detach().sum(dtype=torch.float64))):
+        return
+    bad = (~torch.isfinite(rows.detach()).all(-1)).nonzero()
+    if len(bad):
+        index = bad[0].tolist()
+        index[-1] += first_row
+        where = index[0] if len(index) == 1 else tuple(index)
+        raise ValueError(f"{argument} must be finite, got NaN or infinity in row {where} ({len(bad)} such rows)")
+
+
+def as_float64(argument: str, value: object) -> Tensor:
+    """Numbers, sequences, NumPy arrays and tensors as a float64 tensor; NaN is an error."""
+    try:
+        result = torch.as_tensor(value, dtype=torch.float64)  # type: ignore[arg-type]
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(f"{argument} must be a number, an array or a tensor, got {_short(value)}") from error
+    require(not bool(result.isnan().any()), argument, value, "free of NaN")
+    return result
+
+
+def whole(argument: str, value: Any, minimum: int = 1) -> int:
+    """Return a whole number of at least `minimum` as an int, else raise a ValueError."""
+    allowed = f"a whole number of at least {minimum}"
+    require(isinstance(value, int | float) and not isinstance(value, bool), argument, value, allowed)
+    require(math.isfinite(value) and int(value) == value and value >= minimum, argument, value, allowed)
+    return int(value)
+
+
+def _short(value: object) -> str:
+    if isinstance(value, Tensor):
+        value = value.tolist()
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:197]}..."

@@ -1,0 +1,59 @@
+"""What can be measured: a tensor, or anything that hands out its rows block by block."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+BLOCK_BYTES = 16 * 2**20
+
+
+@runtime_checkable
+class RowBlocks(Protocol):
+    """A matrix whose rows are features and that can be read block by block, as often as needed.
+
+    Attributes:
+        shape: `(n_features, d_hidden)`.
+        dtype: floating-point dtype of the stored rows.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n_features, d_hidden)`."""
+        ...
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point dtype of the stored rows."""
+        ...
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield consecutive blocks of rows `[n_rows, d_hidden]` from the first row to the last."""
+        ...
+
+
+@dataclass(frozen=True)
+class TensorRows:
+    """The rows of a tensor `[*batch, n_features, d_hidden]` in blocks of bounded size, without a copy."""
+
+    tensor: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return tuple(self.tensor.shape)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Dtype of the tensor."""
+        return self.tensor.dtype
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield views of consecutive rows."""
+        *batch, n_features, d_hidden = self.tensor.shape
+        bytes_per_row = max(1, torch.Size(batch).numel() * d_hidden * 8)
+        step = max(1, BLOCK_BYTES // bytes_per_row)
+        for start in range(0, n_features, step):
+            yield self.tensor[..., start : start + step, :]

