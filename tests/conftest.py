@@ -8,7 +8,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-jaxtyping.install_import_hook("polysem", "beartype.beartype")
+jaxtyping.install_import_hook("polysem", "type_checker.check")
 
 import torch  # noqa: E402
 

@@ -37,7 +37,7 @@ def matrix(argument: str, value: object) -> Tensor:
 def finite_rows(argument: str, rows: Tensor, first_row: int = 0) -> None:
     """Raise a ValueError that names the first row with NaN or infinity; `first_row` is the index of `rows[0]`."""
     # A sum is finite unless an entry is not (or it overflows): one cheap pass decides for nearly every input.
-    if bool(torch.isfinite(rows.detach().sum(dtype=torch.float64))):
+    if bool(torch.isfinite(rows.detach().sum(dtype=torch.promote_types(rows.dtype, torch.float32)))):
         return
     bad = (~torch.isfinite(rows.detach()).all(-1)).nonzero()
     if len(bad):

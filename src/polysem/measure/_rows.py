@@ -7,7 +7,8 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-BLOCK_BYTES = 16 * 2**20
+BLOCK_BYTES = 8 * 2**20
+"""Size of a block, counted in float64: small enough for the processor's cache, large enough for full speed."""
 
 
 @runtime_checkable
@@ -53,7 +54,11 @@ class TensorRows:
     def blocks(self) -> Iterator[Tensor]:
         """Yield views of consecutive rows."""
         *batch, n_features, d_hidden = self.tensor.shape
-        bytes_per_row = max(1, torch.Size(batch).numel() * d_hidden * 8)
-        step = max(1, BLOCK_BYTES // bytes_per_row)
+        step = block_rows(torch.Size(batch).numel() * d_hidden, d_hidden)
         for start in range(0, n_features, step):
             yield self.tensor[..., start : start + step, :]
+
+
+def block_rows(elements_per_row: int, d_hidden: int) -> int:
+    """How many rows make a block: `BLOCK_BYTES` of float64, and enough for matrix products to run at full rate."""
+    return max(1, 2 * d_hidden, BLOCK_BYTES // max(1, 8 * elements_per_row))

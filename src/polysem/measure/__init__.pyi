@@ -1,0 +1,16 @@
+from ._blocks import Block as Block
+from ._blocks import blocks as blocks
+from ._capacity import Norm as Norm
+from ._capacity import capacity as capacity
+from ._capacity import response_capacity as response_capacity
+from ._classes import IGNORED_BELOW as IGNORED_BELOW
+from ._classes import NEGLIGIBLE_SQUARED_NORM as NEGLIGIBLE_SQUARED_NORM
+from ._classes import PURE_ABOVE as PURE_ABOVE
+from ._classes import FeatureClass as FeatureClass
+from ._classes import classify as classify
+from ._leverage import leverage as leverage
+from ._null import Null as Null
+from ._report import CapacityReport as CapacityReport
+from ._report import report as report
+from ._rows import RowBlocks as RowBlocks
+from ._stream import CapacityStream as CapacityStream

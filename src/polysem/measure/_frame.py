@@ -1,0 +1,182 @@
+"""The frame operator `M = Wᵀ W` and its spectrum: all that capacity needs to know of the other features."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import reduce
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from polysem.measure._rows import RowBlocks
+
+# The relative error of a capacity is at most a few ε κ_i when it is read off M, and a few ε √κ_i when it is
+# read off the triangular factor of W (`κ_i = λ_max |W_i|² / (W_iᵀ M W_i)`). The limits below keep both under 1e-5.
+LIMIT_SINGLE = 32.0
+LIMIT_DOUBLE = 1e8
+LIMIT_FACTOR = 1e16
+
+
+def frame_operator(blocks: Iterable[Tensor]) -> Tensor:
+    """Sum `Xᵀ X` over at least one block of rows, in its dtype: `M = Wᵀ W`, `[*batch, d_hidden, d_hidden]`."""
+    return reduce(torch.add, (block.mT @ block for block in blocks))
+
+
+def largest_eigenvalue_bound(operator: Tensor) -> Tensor:
+    """An upper bound on `λ_max(M)`, at most `rank^(1/8)` times it: `tr M · ‖(M / tr M)⁴‖_F^(1/4)`."""
+    operator = operator.detach()
+    trace = operator.diagonal(dim1=-2, dim2=-1).sum(-1)
+    power = operator / torch.where(trace > 0, trace, 1.0)[..., None, None]
+    for _ in range(2):
+        power = power @ power
+    norm: Tensor = torch.linalg.matrix_norm(power)
+    return trace * norm.pow(0.25)
+
+
+def ratio(own: Tensor, spent: Tensor) -> Tensor:
+    """`own² / spent` without squaring a small number; 0 where nothing is spent. Clamps rounding above 1."""
+    positive = spent > 0
+    return torch.where(positive, own * (own / torch.where(positive, spent, 1.0)), 0.0).clamp(max=1.0)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Right singular vectors of `W` and its singular values, largest first.
+
+    Attributes:
+        singular_values: `σ_k`, the roots of the eigenvalues of `M`, `[*batch, d_hidden]`, float64.
+        directions: orthonormal columns `[*batch, d_hidden, d_hidden]`, float64.
+        tolerance: directions with `σ_k ≤ tolerance · σ_1` count as absent.
+    """
+
+    singular_values: Tensor
+    directions: Tensor
+    tolerance: float
+
+    @property
+    def present(self) -> Tensor:
+        """Which directions count as present, bool `[*batch, d_hidden]`."""
+        return self.singular_values > self.tolerance * self.top
+
+    @property
+    def rank(self) -> Tensor:
+        """Number of present directions, int64 `[*batch]`."""
+        return self.present.sum(-1)
+
+    def coordinates(self, units: Tensor) -> Tensor:
+        """Unit rows in the basis of the singular directions."""
+        return units @ self.directions
+
+    @property
+    def top(self) -> Tensor:
+        """`σ_1`, or 1 where all singular values are 0, `[*batch, 1]`."""
+        largest = torch.nn.functional.pad(self.singular_values, (0, 1)).amax(-1, keepdim=True)
+        return torch.where(largest > 0, largest, 1.0)
+
+    @property
+    def _relative(self) -> Tensor:
+        """`σ_k / σ_1`."""
+        return self.singular_values / self.top
+
+    @property
+    def _inverse(self) -> Tensor:
+        """`σ_1 / σ_k` of present directions, 0 of absent ones."""
+        return torch.where(self.present, 1 / torch.where(self.present, self._relative, 1.0), 0.0)
+
+    @property
+    def pseudo_inverse(self) -> Tensor:
+        """`M⁺`, `[*batch, d_hidden, d_hidden]`."""
+        whitening = self.directions * (self._inverse / self.top)[..., None, :]
+        return whitening @ whitening.mT
+
+    def _response(self, coordinates: Tensor) -> Tensor:
+        """`√(u_iᵀ M u_i) / σ_1`."""
+        response: Tensor = torch.linalg.vector_norm(coordinates * self._relative[..., None, :], dim=-1)
+        return response
+
+    def condition(self, coordinates: Tensor) -> Tensor:
+        """`κ_i = σ_1² |W_i|² / (W_iᵀ M W_i)`, infinite for zero rows."""
+        return self._response(coordinates).pow(-2)
+
+    def capacity(self, own: Tensor, coordinates: Tensor) -> Tensor:
+        """`own² / (u_iᵀ M u_i)`; `own = |W_i|` for a feature's capacity."""
+        response = self._response(coordinates)
+        return (own / self.top / torch.where(response > 0, response, 1.0)).square().clamp(max=1.0)
+
+    def leverage(self, norm: Tensor, coordinates: Tensor) -> Tensor:
+        """`ℓ_i = W_iᵀ M⁺ W_i` in [0, 1] of rows with these norms and coordinates."""
+        whitened: Tensor = torch.linalg.vector_norm(coordinates * self._inverse[..., None, :], dim=-1)
+        return (norm / self.top * whitened).square().clamp(max=1.0)
+
+
+def polar(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Norms and unit rows, free of overflow and underflow; zero rows stay zero."""
+    if not rows.shape[-1]:
+        return rows.new_zeros(rows.shape[:-1]), rows
+    largest = rows.detach().abs().amax(-1, keepdim=True)
+    positive = largest > 0
+    scaled = rows / torch.where(positive, largest, 1.0)
+    norm = torch.linalg.vector_norm(torch.where(positive, scaled, 1.0), dim=-1, keepdim=True)
+    return (largest * torch.where(positive, norm, 0.0))[..., 0], scaled / norm
+
+
+def rank_tolerance(n_features: int, d_hidden: int, dtype: torch.dtype) -> float:
+    """Relative size of singular values that rounding of a `[n_features, d_hidden]` matrix in `dtype` produces.
+
+    `ε (√n_features + √d_hidden)`: independent rounding errors of relative size ε form a noise matrix of about
+    this norm, where the `max(n, d) ε` of common practice would drop real directions of a long dictionary.
+    """
+    return float(torch.finfo(dtype).eps) * (math.sqrt(n_features) + math.sqrt(d_hidden))
+
+
+def spectrum(rows: RowBlocks, *, exact: bool = False) -> Spectrum:
+    """The spectrum of `M` from one pass over the rows.
+
+    Eigenvalues of `M` are known to `ε λ_max`, so a singular value below `1e-4 σ_1` has fewer than eight digits and
+    one below `1e-8 σ_1` none. Where rows are stored more precisely than that and a direction is that faint, where
+    squares would leave float64's range, or where `exact` is asked for, the singular values come from the triangular
+    factor of `W` instead (a second pass, at Householder cost).
+
+    Args:
+        rows: the matrix, read block by block in float64.
+        exact: always use the triangular factor.
+
+    Returns:
+        Singular values and directions, float64.
+    """
+    *batch, n_features, d_hidden = rows.shape
+    if not n_features * d_hidden:
+        zeros = torch.zeros(*batch, d_hidden, dtype=torch.float64)
+        return Spectrum(zeros, torch.diag_embed(zeros + 1), 0.0)
+    tolerance = rank_tolerance(n_features, d_hidden, rows.dtype)
+    if not exact:
+        operator = frame_operator(block.to(torch.float64) for block in rows.blocks())
+        diagonal = operator.diagonal(dim1=-2, dim2=-1).amax(-1)
+        if bool(((diagonal > 1e-250) & (diagonal < 1e250)).all()):
+            result = operator_spectrum(operator, tolerance)
+            faint = result.singular_values < 1e-4 * result.singular_values[..., :1]
+            if tolerance >= 1e-7 or not bool(faint.any()):
+                return result
+    factor = triangular_factor(block.to(torch.float64) for block in rows.blocks())
+    _, singular_values, directions = torch.linalg.svd(factor)
+    missing = d_hidden - singular_values.shape[-1]
+    return Spectrum(torch.nn.functional.pad(singular_values, (0, missing)), directions.mT, tolerance)
+
+
+def operator_spectrum(operator: Float[Tensor, "*batch d d"], tolerance: float) -> Spectrum:
+    """The spectrum read off `M` itself; singular values below `1e-7 σ_1` are beyond its precision."""
+    eigenvalues, directions = torch.linalg.eigh(operator.to(torch.float64))
+    singular_values = eigenvalues.clamp(min=0).sqrt().flip(-1)
+    return Spectrum(singular_values, directions.flip(-1), max(tolerance, 1e-7))
+
+
+def triangular_factor(blocks: Iterable[Tensor]) -> Tensor:
+    """The factor `R` of `W = Q R` (`Rᵀ R = M`) from blocks of rows, without squaring the condition of `W`."""
+    factors = reduce(lambda factor, block: _triangle(torch.cat([factor, block], dim=-2)), blocks)
+    return _triangle(factors)
+
+
+def _triangle(rows: Tensor) -> Tensor:
+    factor: Tensor = torch.linalg.qr(rows, mode="r").R
+    return factor

@@ -1,0 +1,130 @@
+"""What capacity would be without structure: random matrices with the same norms, or with the same second moments."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.special import stdtrit
+from torch import Tensor
+
+from polysem.measure._frame import frame_operator, ratio
+from polysem.measure._rows import block_rows
+
+Kind = Literal["isotropic", "covariance"]
+
+
+@dataclass(frozen=True)
+class Null:
+    """Total capacity of random matrices, for comparison with an observed total.
+
+    Attributes:
+        kind: `"isotropic"` (random directions, observed norms) or `"covariance"` (Gaussian rows with second moment
+            `M / n_features`).
+        analytic: plug-in value of the total: a guide that can be tens of percent off, not a judge.
+        totals: total capacity of each random matrix, `[n_draws]`.
+        confidence: level of the interval.
+        histogram: mean number of features per bin of capacity over the draws, `[n_bins]`.
+    """
+
+    kind: Kind
+    analytic: float
+    totals: Tensor
+    confidence: float
+    histogram: Tensor
+
+    @property
+    def mean(self) -> float:
+        """Mean total over the draws."""
+        return float(self.totals.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Prediction interval for the total of one more such matrix: `mean ± t s √(1 + 1/n)` (Student's t)."""
+        n = len(self.totals)
+        quantile = float(stdtrit(n - 1, (1 + self.confidence) / 2))
+        half_width = quantile * float(self.totals.std()) * (1 + 1 / n) ** 0.5
+        return self.mean - half_width, self.mean + half_width
+
+
+def isotropic_total(row_norm: Float[Tensor, " n_features"], d_hidden: int) -> float:
+    """Plug-in total for random directions: `Σ_i a_i / (a_i + Σ_{j≠i} a_j / D)` with `a_i = |W_i|²`.
+
+    Biased low (Jensen), by tens of percent for very unequal norms or small `D`.
+    """
+    squared_norm = relative(row_norm).square()
+    others = squared_norm.sum() - squared_norm
+    return float(ratio(squared_norm, squared_norm * (squared_norm + others / max(d_hidden, 1))).sum())
+
+
+def covariance_total(singular_values: Float[Tensor, " d_hidden"], n_features: int) -> float:
+    """Plug-in total for Gaussian rows with covariance `S ∝ M`: `N r / (N + r − 1)`, `r = E[(wᵀw)² / wᵀSw]`.
+
+    To second order in the spread of both quadratic forms, with power sums `s_k = tr S^k`:
+    `r ≈ s_1²/s_2 + 2 − 4 s_1 s_3 / s_2² + 2 s_1² s_4 / s_2³`, which is `D` for equal variances.
+    """
+    if not bool(singular_values.any()):
+        return 0.0
+    variances = relative(singular_values).square()
+    s1, s2, s3, s4 = (float(variances.pow(k).sum()) for k in (1, 2, 3, 4))
+    r = s1**2 / s2 + 2 - 4 * s1 * s3 / s2**2 + 2 * s1**2 * s4 / s2**3
+    return n_features * r / (n_features + r - 1)
+
+
+def relative(values: Tensor) -> Tensor:
+    """Non-negative values divided by the largest; zeros stay zeros."""
+    return values / values.max() if bool(values.any()) else values
+
+
+def draw_null(
+    kind: Kind,
+    row_norm: Tensor,
+    singular_values: Tensor,
+    edges: Tensor,
+    *,
+    draws: int,
+    seed: int,
+    confidence: float,
+) -> Null:
+    """Draw random matrices and measure them, in blocks that are drawn again instead of being kept."""
+    n_features, d_hidden = len(row_norm), len(singular_values)
+    if kind == "isotropic":
+        analytic, shape = isotropic_total(row_norm, d_hidden), relative(row_norm).float()
+    else:  # capacity is invariant under rotation, so the rows are drawn in the basis of the singular directions
+        analytic, shape = covariance_total(singular_values, n_features), relative(singular_values).float()
+
+    totals, histogram = [], torch.zeros(len(edges) - 1, dtype=torch.float64, device=edges.device)
+    for draw in range(draws):
+        stream_seed = int(np.random.SeedSequence([seed, kind == "isotropic", draw]).generate_state(1, np.uint64)[0])
+
+        def blocks(stream_seed: int = stream_seed) -> Iterator[Tensor]:
+            generator = torch.Generator(shape.device).manual_seed(stream_seed)
+            step = block_rows(d_hidden, d_hidden)
+            for start in range(0, n_features, step):
+                rows = min(step, n_features - start)
+                block = torch.randn(rows, d_hidden, generator=generator, device=shape.device)
+                if kind == "isotropic":
+                    norm = torch.linalg.vector_norm(block, dim=-1)
+                    yield block.mul_((shape[start : start + rows] / norm)[:, None])
+                else:
+                    yield block.mul_(shape)
+
+        operator = frame_operator(blocks()) if n_features else shape.new_zeros(d_hidden, d_hidden)
+        total = 0.0
+        for block in blocks():
+            own = torch.linalg.vecdot(block, block)
+            spent = torch.linalg.vecdot(block @ operator, block)
+            capacity = ratio(own, spent)
+            total += float(capacity.sum(dtype=torch.float64))
+            histogram += count_per_bin(capacity, edges)
+        totals.append(total)
+    return Null(kind, analytic, torch.tensor(totals, dtype=torch.float64), confidence, histogram / draws)
+
+
+def count_per_bin(capacity: Tensor, edges: Tensor) -> Tensor:
+    """Number of features per bin `[edges_k, edges_k+1)`; values outside join the outermost bins."""
+    bins = len(edges) - 1
+    index = torch.bucketize(capacity.to(edges), edges[1:-1], right=True)
+    return torch.bincount(index, minlength=bins).to(torch.float64)

@@ -1,0 +1,274 @@
+"""One matrix measured: capacities beside their nulls, and what the comparison says."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from polysem._checks import finite_rows, matrix, require, whole
+from polysem.measure._capacity import Norm, prepare
+from polysem.measure._classes import (
+    IGNORED_BELOW,
+    NEGLIGIBLE_SQUARED_NORM,
+    PURE_ABOVE,
+    FeatureClass,
+    classify,
+)
+from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
+from polysem.measure._null import Null, count_per_bin, draw_null
+from polysem.measure._rows import RowBlocks, TensorRows
+from polysem.measure._verdict import as_html, as_text, verdict
+
+N_BINS = 60
+
+
+@dataclass(frozen=True, repr=False)
+class CapacityReport:
+    """Capacity of every feature of one matrix, beside two nulls.
+
+    Attributes:
+        n_features, d_hidden: shape of the matrix, features as rows.
+        norm: the norm policy used (`"raw"` or `"unit"`), `scaled`: whether a scale was given too.
+        capacity, leverage, row_norm: per feature `[n_features]`, float64.
+        singular_values: of the matrix, largest first `[d_hidden]`; their squares are the eigenvalues of `M`.
+        rank: number of directions beyond rounding.
+        isotropic: null of random directions with the observed norms.
+        covariance: null of Gaussian rows with the observed second moments.
+        edges, histogram: logarithmic bins of capacity and the number of features in each.
+        n_zero: zero rows (they own 0); n_beyond_precision: rows whose capacity rounding hides.
+    """
+
+    n_features: int
+    d_hidden: int
+    norm: Norm
+    scaled: bool
+    capacity: Tensor
+    leverage: Tensor
+    row_norm: Tensor
+    singular_values: Tensor
+    rank: int
+    isotropic: Null
+    covariance: Null
+    edges: Tensor
+    histogram: Tensor
+    n_zero: int
+    n_beyond_precision: int
+
+    @property
+    def total(self) -> float:
+        """`Σ_i C_i`."""
+        return float(self.capacity.sum())
+
+    @property
+    def efficiency(self) -> float:
+        """`Σ_i C_i / rank(W)`; 1 iff the rows fall into orthogonal blocks, each a tight frame. NaN at rank 0."""
+        return self.total / self.rank if self.rank else float("nan")
+
+    @property
+    def null(self) -> float:
+        """Mean total of the isotropic null."""
+        return self.isotropic.mean
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Prediction interval of the isotropic null."""
+        return self.isotropic.interval
+
+    @property
+    def classes(self) -> Tensor:
+        """Code of `FeatureClass` for each feature."""
+        return classify(self.capacity, self.row_norm)
+
+    @property
+    def counts(self) -> dict[FeatureClass, int]:
+        """How many features are ignored, impure and pure."""
+        classes = self.classes
+        return {kind: int((classes == kind).sum()) for kind in FeatureClass}
+
+    @property
+    def verdict(self) -> str:
+        """What observed total and both nulls say together, in words."""
+        return verdict(self.total, self.isotropic, self.covariance)
+
+    def table(self) -> list[tuple[str, str]]:
+        """The report as labelled lines."""
+        d = max(self.d_hidden, 1)
+
+        def null(which: Null) -> str:
+            low, high = which.interval
+            return (
+                f"{which.mean / d:.4f}  ({which.confidence:.0%} interval {low / d:.4f} to {high / d:.4f}, "
+                f"{len(which.totals)} draws; analytic {which.analytic / d:.4f})"
+            )
+
+        counts = self.counts
+        return [
+            ("features × dimensions", f"{self.n_features:,} × {self.d_hidden:,}"),
+            ("norm policy", self.norm + (", scaled" if self.scaled else "")),
+            ("total capacity", f"{self.total:.4f}"),
+            ("total / D", f"{self.total / d:.4f}"),
+            ("null, random directions", null(self.isotropic)),
+            ("null, same second moments", null(self.covariance)),
+            ("rank", f"{self.rank:,}"),
+            ("efficiency (total / rank)", f"{self.efficiency:.4f}"),
+            (
+                "ignored / impure / pure",
+                f"{counts[FeatureClass.IGNORED]:,} / {counts[FeatureClass.IMPURE]:,} / {counts[FeatureClass.PURE]:,}"
+                f"  (C < {IGNORED_BELOW} or |W|² < {NEGLIGIBLE_SQUARED_NORM} of the largest; C > {PURE_ABOVE})",
+            ),
+            ("zero rows", f"{self.n_zero:,}"),
+            ("rows beyond precision", f"{self.n_beyond_precision:,}"),
+        ]
+
+    def __str__(self) -> str:
+        return as_text(self.table(), self.verdict)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html(self.table(), self.verdict)
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain numbers, strings and lists, for JSON."""
+        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        nulls = {
+            name: {"mean": null.mean, "interval": list(null.interval), "analytic": null.analytic}
+            for name, null in (("isotropic", self.isotropic), ("covariance", self.covariance))
+        }
+        tensors = {name: value.tolist() for name, value in plain.items() if isinstance(value, Tensor)}
+        counts = {kind.name.lower(): count for kind, count in self.counts.items()}
+        derived = {"total": self.total, "efficiency": self.efficiency, "verdict": self.verdict}
+        return plain | tensors | nulls | counts | derived
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Rows after the norm policy, in float64, checked."""
+
+    rows: RowBlocks
+    norm: Norm
+    scale: Tensor | None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.rows.shape
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.rows.dtype
+
+    def blocks(self) -> Iterator[Tensor]:
+        start = 0
+        for block in self.rows.blocks():
+            finite_rows("W", block, start)
+            part = None if self.scale is None else self.scale[start : start + len(block)]
+            yield prepare(block.detach().to(torch.float64), self.norm, part)
+            start += len(block)
+
+
+def report(
+    W: Float[Tensor, "n_features d_hidden"] | RowBlocks,
+    *,
+    norm: Norm = "raw",
+    scale: Tensor | None = None,
+    draws: int = 8,
+    seed: int = 0,
+    confidence: float = 0.95,
+) -> CapacityReport:
+    """Measure every feature of a matrix and compare the total with two nulls.
+
+    Everything is read off the spectrum of `M = Wᵀ W = V Σ² Vᵀ`: with `y_i = W_i V`,
+    `C_i = |y_i|⁴ / Σ_k σ_k² y_ik²` and `ℓ_i = Σ_k y_ik² / σ_k²`. Two passes over the rows (two more where a row needs
+    more than float64 products, see `capacity`), and two products of the matrix's size for each draw of each null.
+    Memory beyond the results is `O(D²)`: rows are read block by block.
+
+    Args:
+        W: embeddings, features as rows; a tensor or a source of row blocks (a matrix in a file, say).
+        norm: `"raw"` takes rows as they are, `"unit"` divides each by its norm first.
+        scale: activation scale of each feature `[n_features]`, multiplied to the rows after `norm`.
+        draws: random matrices per null, at least 2.
+        seed: seeds the draws; equal seeds give equal reports.
+        confidence: level of the nulls' prediction intervals.
+
+    Returns:
+        A report that prints as a table in a terminal and in a notebook.
+
+    Raises:
+        TypeError: `W` is neither.
+        ValueError: an argument out of range, or a NaN or infinity (the first bad row is named).
+
+    Example:
+        >>> W = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 2.0]])
+        >>> result = report(W)
+        >>> round(result.total, 12), result.rank, round(result.efficiency, 12)
+        (2.0, 2, 1.0)
+
+    Source: ours; capacity after Scherlis et al. 2022.
+    """
+    if isinstance(W, Tensor):
+        require(W.ndim == 2, "W", tuple(W.shape), "a matrix [n_features, d_hidden]")
+    rows = _Prepared(TensorRows(matrix("W", W)) if isinstance(W, Tensor) else _row_blocks(W), norm, scale)
+    n_features, d_hidden = rows.shape
+    draws, seed = whole("draws", draws, 2), whole("seed", seed, 0)
+    require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
+    if scale is not None:
+        require(tuple(scale.shape) == (n_features,), "scale", tuple(scale.shape), f"of shape ({n_features},)")
+
+    frame = spectrum(rows)
+    capacity, leverage, row_norm, condition = _measure(rows, frame)
+    zero = row_norm == 0
+    beyond = ~(condition <= LIMIT_DOUBLE) & ~zero
+    if bool(beyond.any()):
+        exact, _, _, condition = _measure(rows, spectrum(rows, exact=True))
+        capacity = torch.where(beyond, exact, capacity)
+        beyond &= ~(condition <= LIMIT_FACTOR)
+    edges = _edges(capacity)
+    isotropic, covariance = (
+        draw_null(kind, row_norm, frame.singular_values, edges, draws=draws, seed=seed, confidence=confidence)
+        for kind in ("isotropic", "covariance")
+    )
+    return CapacityReport(
+        n_features=n_features,
+        d_hidden=d_hidden,
+        norm=norm,
+        scaled=scale is not None,
+        capacity=capacity,
+        leverage=leverage,
+        row_norm=row_norm,
+        singular_values=frame.singular_values,
+        rank=int(frame.rank),
+        isotropic=isotropic,
+        covariance=covariance,
+        edges=edges,
+        histogram=count_per_bin(capacity, edges),
+        n_zero=int(zero.sum()),
+        n_beyond_precision=int(beyond.sum()),
+    )
+
+
+def _row_blocks(source: object) -> RowBlocks:
+    if not isinstance(source, RowBlocks):
+        raise TypeError(f"W must be a torch.Tensor or a source of row blocks, got {type(source).__name__}")
+    return source
+
+
+def _measure(rows: RowBlocks, frame: Spectrum) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Capacity, leverage, norm and condition of each row."""
+    results: list[tuple[Tensor, ...]] = [(torch.zeros(0, dtype=torch.float64),) * 4]
+    for block in rows.blocks():
+        norm, units = polar(block)
+        coordinates = frame.coordinates(units)
+        measured = frame.capacity(norm, coordinates), frame.leverage(norm, coordinates)
+        results.append((*measured, norm, frame.condition(coordinates)))
+    capacity, leverage, row_norm, condition = (torch.cat(parts) for parts in zip(*results, strict=True))
+    return capacity, leverage, row_norm, condition
+
+
+def _edges(capacity: Tensor) -> Tensor:
+    """Logarithmic bins from the decade of the smallest positive capacity (at least 1e-8) to 1."""
+    positive = capacity[capacity > 0]
+    smallest = float(positive.min()) if len(positive) else 0.1
+    lowest = min(max(torch.tensor(smallest).log10().floor().item(), -8.0), -1.0)
+    return torch.logspace(lowest, 0, N_BINS + 1, dtype=torch.float64, device=capacity.device)

@@ -1,0 +1,55 @@
+"""A report in words, as text and as HTML."""
+
+from html import escape
+
+from polysem.measure._null import Null
+
+
+def verdict(total: float, isotropic: Null, covariance: Null) -> str:
+    """Say what a total means beside both nulls.
+
+    Random directions ask whether features crowd into few directions at all; the covariance null asks whether, given
+    how unequally the directions are used, single features avoid each other more than chance would.
+    """
+    if not total:
+        return "No feature is represented."
+    against_random, against_covariance = _place(total, isotropic), _place(total, covariance)
+    shortfall = isotropic.mean - total
+    sentences = {
+        "below": "Features share directions more than random ones with the same norms would",
+        "within": "The total is what random directions with the same norms would give",
+        "above": "Features interfere less than random directions with the same norms would",
+    }
+    given_spectrum = {
+        "below": "given how unequally the directions are used they still overlap more than chance",
+        "within": "how unequally the directions are used explains the total: beyond that, no structure shows",
+        "above": "given how unequally the directions are used they avoid each other more than chance",
+    }
+    text = f"{sentences[against_random]}; {given_spectrum[against_covariance]}."
+    if against_random == "below" and shortfall > 0:
+        explained = (isotropic.mean - covariance.mean) / shortfall
+        if explained > 0:
+            text += (
+                f" The second moments alone account for {explained:.0%} of the shortfall against random directions"
+                + (", more than there is" if explained > 1 else "")
+                + "."
+            )
+    return text
+
+
+def _place(total: float, null: Null) -> str:
+    low, high = null.interval
+    tolerance = 1e-9 * max(1.0, total)  # nulls of one feature or one dimension have no spread
+    return "below" if total < low - tolerance else "above" if total > high + tolerance else "within"
+
+
+def as_text(table: list[tuple[str, str]], sentence: str) -> str:
+    """Aligned lines for a terminal."""
+    width = max(len(label) for label, _ in table)
+    return "\n".join([*(f"{label:<{width}}  {value}" for label, value in table), "", sentence])
+
+
+def as_html(table: list[tuple[str, str]], sentence: str) -> str:
+    """A table for a notebook or a page."""
+    rows = "".join(f"<tr><th>{escape(label)}</th><td>{escape(value)}</td></tr>" for label, value in table)
+    return f'<table class="polysem-report">{rows}</table><p>{escape(sentence)}</p>'
