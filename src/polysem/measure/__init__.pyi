@@ -13,4 +13,5 @@ from ._null import Null as Null
 from ._report import CapacityReport as CapacityReport
 from ._report import report as report
 from ._rows import RowBlocks as RowBlocks
+from ._rows import block_rows as block_rows
 from ._stream import CapacityStream as CapacityStream

@@ -10,6 +10,9 @@ from torch import Tensor
 BLOCK_BYTES = 8 * 2**20
 """Size of a block, counted in float64: small enough for the processor's cache, large enough for full speed."""
 
+LARGEST_BLOCK_BYTES = 4 * BLOCK_BYTES
+"""Size that no block exceeds by more than a row, so that memory stays bounded however long the rows are."""
+
 
 @runtime_checkable
 class RowBlocks(Protocol):
@@ -60,5 +63,6 @@ class TensorRows:
 
 
 def block_rows(elements_per_row: int, d_hidden: int) -> int:
-    """How many rows make a block: `BLOCK_BYTES` of float64, and enough for matrix products to run at full rate."""
-    return max(1, 2 * d_hidden, BLOCK_BYTES // max(1, 8 * elements_per_row))
+    """How many rows make a block: `BLOCK_BYTES` of float64, or twice `d_hidden` where that is more and still fits."""
+    row_bytes = max(1, 8 * elements_per_row)
+    return max(1, min(max(BLOCK_BYTES // row_bytes, 2 * d_hidden), LARGEST_BLOCK_BYTES // row_bytes))
