@@ -189,7 +189,8 @@ def test_prints_and_serialises() -> None:
     assert html.count("<tr>") == html.count("</tr>") > 8
     plain = json.loads(json.dumps(result.to_dict()))
     assert plain["total"] == pytest.approx(result.total)
-    assert len(plain["capacity"]) == 20
+    assert plain["null"]["covariance"]["interval"] == pytest.approx(list(result.covariance.interval))
+    assert plain["n_ignored"] + plain["n_impure"] + plain["n_pure"] == 20
 
 
 def test_verdict_uses_both_nulls() -> None:

@@ -1,3 +1,5 @@
+from ._csv import FeatureTable as FeatureTable
+from ._csv import read_csv as read_csv
 from ._importance import explicit as explicit
 from ._importance import geometric as geometric
 from ._importance import zipf as zipf

@@ -1,7 +1,7 @@
 """One matrix measured: capacities beside their nulls, and what the comparison says."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -131,16 +131,28 @@ class CapacityReport:
         return as_html(self.table(), self.verdict)
 
     def to_dict(self) -> dict[str, object]:
-        """Plain numbers, strings and lists, for JSON."""
-        plain = {field.name: getattr(self, field.name) for field in fields(self)}
+        """The numbers that `table` shows, unrounded, for JSON; per-feature tensors are left out."""
         nulls = {
-            name: {"mean": null.mean, "interval": list(null.interval), "analytic": null.analytic}
-            for name, null in (("isotropic", self.isotropic), ("covariance", self.covariance))
+            null.kind: {"mean": null.mean, "interval": list(null.interval), "analytic": null.analytic}
+            for null in (self.isotropic, self.covariance)
         }
-        tensors = {name: value.tolist() for name, value in plain.items() if isinstance(value, Tensor)}
-        counts = {kind.name.lower(): count for kind, count in self.counts.items()}
-        derived = {"total": self.total, "efficiency": self.efficiency, "verdict": self.verdict}
-        return plain | tensors | nulls | counts | derived
+        return {
+            "n_features": self.n_features,
+            "d_hidden": self.d_hidden,
+            "norm": self.norm,
+            "scaled": self.scaled,
+            "total": self.total,
+            "total_per_dimension": self.total / max(self.d_hidden, 1),
+            "null": nulls,
+            "confidence": self.isotropic.confidence,
+            "draws": len(self.isotropic.totals),
+            "rank": self.rank,
+            "efficiency": self.efficiency,
+            **{f"n_{kind.name.lower()}": count for kind, count in self.counts.items()},
+            "n_zero": self.n_zero,
+            "n_beyond_precision": self.n_beyond_precision,
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True)

@@ -1,3 +1,5 @@
+from ._analyze import Analysis as Analysis
+from ._analyze import analyze as analyze
 from ._bytes import WeightFileError as WeightFileError
 from ._files import WeightFile as WeightFile
 from ._files import load as load

@@ -4,6 +4,8 @@ import json
 import math
 from dataclasses import asdict, dataclass
 
+from polysem import _checks
+
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig:
@@ -35,15 +37,13 @@ class FitConfig:
     record_every: int = 10
 
     def __post_init__(self) -> None:
-        # Checked by hand: the shared checks import torch, which the command line must not wait for.
+        """Check the ranges."""
         for name, minimum in (("adam_steps", 0), ("newton_steps", 0), ("record_every", 1)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
-                raise ValueError(f"{name} must be a whole number of at least {minimum}, got {value!r}")
+            _checks.whole(name, getattr(self, name), minimum)
         for name in ("learning_rate", "gradient_tolerance"):
             value = getattr(self, name)
-            if not isinstance(value, int | float) or not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive finite number, got {value!r}")
+            positive = isinstance(value, int | float) and math.isfinite(value) and value > 0
+            _checks.require(positive, name, value, "a positive finite number")
 
     def to_json(self) -> str:
         """The settings as one JSON object."""

@@ -77,7 +77,7 @@ def fit(
     model: ToyModel,
     features: SparseFeatures,
     importance: object,
-    config: FitConfig = FitConfig(),  # noqa: B008 (frozen)
+    config: FitConfig = FitConfig(),
 ) -> Fit:
     r"""Minimise the exact loss of every instance, from where the given model stands.
 

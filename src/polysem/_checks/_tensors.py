@@ -1,16 +1,9 @@
-"""Checks of arguments: every error names the argument, its value and what is allowed."""
-
-import math
-from typing import Any
+"""Checks of tensors."""
 
 import torch
 from torch import Tensor
 
-
-def require(condition: bool, argument: str, value: object, allowed: str) -> None:
-    """Raise a ValueError that names the argument, its value and what is allowed, unless the condition holds."""
-    if not condition:
-        raise ValueError(f"{argument} must be {allowed}, got {_short(value)}")
+from polysem._checks._numbers import require, short
 
 
 def floating(argument: str, value: object) -> Tensor:
@@ -50,23 +43,8 @@ def finite_rows(argument: str, rows: Tensor, first_row: int = 0) -> None:
 def as_float64(argument: str, value: object) -> Tensor:
     """Numbers, sequences, NumPy arrays and tensors as a float64 tensor; NaN is an error."""
     try:
-        result = torch.as_tensor(value, dtype=torch.float64)  # type: ignore[arg-type]
+        result = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise TypeError(f"{argument} must be a number, an array or a tensor, got {_short(value)}") from error
+        raise TypeError(f"{argument} must be a number, an array or a tensor, got {short(value)}") from error
     require(not bool(result.isnan().any()), argument, value, "free of NaN")
     return result
-
-
-def whole(argument: str, value: Any, minimum: int = 1) -> int:
-    """Return a whole number of at least `minimum` as an int, else raise a ValueError."""
-    allowed = f"a whole number of at least {minimum}"
-    require(isinstance(value, int | float) and not isinstance(value, bool), argument, value, allowed)
-    require(math.isfinite(value) and int(value) == value and value >= minimum, argument, value, allowed)
-    return int(value)
-
-
-def _short(value: object) -> str:
-    if isinstance(value, Tensor):
-        value = value.tolist()
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."

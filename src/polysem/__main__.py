@@ -1,0 +1,5 @@
+"""`python -m polysem`."""
+
+from polysem.cli import main
+
+main()

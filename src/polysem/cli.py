@@ -1,0 +1,272 @@
+"""The commands: parse, call, print. Everything heavy is imported inside a command."""
+
+import json
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, Positional, subcommand
+
+if TYPE_CHECKING:
+    from polysem.networks import WeightFile
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Write the report that reproduces the paper: theory beside training, in one HTML file.
+
+    Example: polysem reproduce --out report.html --figures png
+    """
+
+    out: Path = Path("polysem-report.html")
+    """Where to write the report."""
+    seed: int = 0
+    """Seeds every random start."""
+    quick: bool = False
+    """Coarser grids and fewer starts."""
+    figures: tuple[Literal["json", "png", "svg"], ...] = ()
+    """Also write every figure in these formats, to a folder named after the report."""
+    force: bool = False
+    """Overwrite files that exist."""
+    json: bool = False
+    """Print the summary as JSON."""
+
+    def run(self) -> None:
+        """Run all experiments, write the report, print the summary."""
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        from polysem.reports import (
+            ReproduceConfig,
+            claim,
+            claim_figures,
+            reproduce,
+            reproduce_titles,
+            write,
+            write_figures,
+        )
+
+        folder = self.out.with_name(f"{self.out.stem}-figures")
+        claim(self.out, force=self.force)
+        claim_figures(folder, self.figures)
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("", total=len(reproduce_titles()))
+            started = 0
+
+            def progress(title: str) -> None:
+                nonlocal started
+                bar.update(task, description=title, completed=started)
+                started += 1
+
+            done = reproduce(ReproduceConfig.of(seed=self.seed, quick=self.quick), progress)
+            bar.update(task, completed=started)
+        if self.figures:
+            write_figures(folder, done.figures(), self.figures, force=self.force)
+        write(self.out, done.html, force=self.force)
+        if self.json:
+            lines = [dict(zip(done.summary.header, row, strict=True)) for row in done.summary.rows]
+            _print_json({"report": str(self.out.resolve()), "summary": lines})
+            return
+        _print_table(done.summary.header, done.summary.rows)
+        print(f"\nReport: {self.out.resolve()}")
+        if self.figures:
+            print(f"Figures: {folder.resolve()}")
+
+
+@dataclass(frozen=True)
+class Analyze:
+    """Measure the capacity of the features of a matrix in a weight file, beside random baselines.
+
+    Without --tensor, lists every matrix of the file with both readings. Reads .safetensors, .pt (weights only, nothing
+    in it is executed), .npz and .npy, block by block: files larger than memory work.
+
+    Example: polysem analyze model.safetensors --tensor embeddings.word_embeddings.weight --features rows
+    """
+
+    file: Positional[Path]
+    """The weight file."""
+    tensor: str | None = None
+    """Name of the matrix to measure."""
+    features: Literal["rows", "columns"] = "rows"
+    """Whether the stored rows or the stored columns are features; never guessed."""
+    norm: Literal["raw", "unit"] = "raw"
+    """Take features at their own norms, or divide each by its norm."""
+    draws: int = 8
+    """Random matrices for each of the two baselines."""
+    seed: int = 0
+    """Seeds the random matrices."""
+    out: Path | None = None
+    """Where to write the HTML page (default: named after file and tensor, in the working directory)."""
+    force: bool = False
+    """Overwrite a page that exists."""
+    json: bool = False
+    """Print numbers as JSON."""
+
+    def run(self) -> None:
+        """List the matrices of the file, or measure one of them."""
+        from polysem.networks import load
+
+        file = load(self.file)
+        if self.tensor is None:
+            self._list(file)
+            return
+        from rich.console import Console
+
+        from polysem.networks import analyze
+        from polysem.reports import analysis_page, claim, write
+
+        matrix = file.matrix(self.tensor)
+        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{self.file.stem}-{self.tensor}")
+        out = claim(self.out or Path(f"{safe[:150]}-capacity.html"), force=self.force)
+        console = Console(stderr=True)
+        label = f"measuring {matrix.name}, {self.features} as features"
+        with console.status(label) if console.is_terminal else nullcontext():
+            analysis = analyze(
+                self.file, self.tensor, features=self.features, norm=self.norm, draws=self.draws, seed=self.seed
+            )
+            write(out, analysis_page(analysis), force=self.force)
+        if self.json:
+            where = {
+                "file": str(self.file),
+                "tensor": self.tensor,
+                "features": self.features,
+                "page": str(out.resolve()),
+            }
+            print(json.dumps(where | analysis.report.to_dict(), indent=2, ensure_ascii=False))
+            return
+        print(f"{self.tensor} in {self.file}, {self.features} as features\n")
+        print(analysis.report)
+        print(f"\nPage: {out.resolve()}")
+
+    def _list(self, file: "WeightFile") -> None:
+        if self.json:
+            matrices = [
+                {"name": name, "shape": list(matrix.shape), "dtype": str(matrix.dtype).removeprefix("torch.")}
+                for name, matrix in file.items()
+            ]
+            _print_json({"file": str(file.path), "matrices": matrices, "skipped": file.skipped})
+            return
+        rows = []
+        for name, matrix in file.items():
+            first, second = matrix.shape
+            rows.append(
+                (
+                    name,
+                    f"{first:,} × {second:,}",
+                    f"{first:,} features in {second:,} dims",
+                    f"{second:,} features in {first:,} dims",
+                )
+            )
+        _print_table(("matrix", "stored", "--features rows", "--features columns"), tuple(rows))
+        print(f"\n{len(rows)} matrices; {len(file.skipped)} other entries are not floating-point matrices.")
+        if rows:
+            print(f"Measure one of them with --tensor NAME --features rows|columns, for instance --tensor {rows[0][0]}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Plan a width: optimal loss against the number of dimensions, the price of one more, and what is represented.
+
+    Example: polysem plan --n-features 100 --decay 0.95 --feature-probability 0.05
+    """
+
+    n_features: int = 40
+    """Number of features with importances decay^i (without --csv)."""
+    decay: float = 0.9
+    """Ratio of one importance to the one before (without --csv)."""
+    csv: Path | None = None
+    """A CSV file with a column importance, and optionally kurtosis or feature_probability, one row a feature."""
+    kurtosis: float | None = None
+    """Kurtosis of the features (1 or more; the default is 20)."""
+    feature_probability: float | None = None
+    """Probability that a feature is active, instead of the kurtosis."""
+    slab: Literal["sign", "uniform", "gaussian", "laplace"] = "sign"
+    """Values of an active feature, where probabilities are given: kurtosis = kurtosis(slab) / probability."""
+    widths: tuple[int, ...] = ()
+    """Widths to plan (default: from 1 to the number of features, thinned out beyond 40)."""
+    out: Path = Path("polysem-plan.html")
+    """Where to write the HTML page."""
+    force: bool = False
+    """Overwrite a page that exists."""
+    json: bool = False
+    """Print the plan as JSON."""
+
+    def run(self) -> None:
+        """Plan, print and write."""
+        from polysem.reports import claim, plan_page, write
+        from polysem.studies import WidthConfig, width
+
+        claim(self.out, force=self.force)
+        result = width(
+            WidthConfig(
+                n_features=self.n_features,
+                decay=self.decay,
+                csv=self.csv,
+                kurtosis=self.kurtosis,
+                feature_probability=self.feature_probability,
+                slab=self.slab,
+                widths=self.widths,
+            )
+        )
+        write(self.out, plan_page(result), force=self.force)
+        plan = result.whole
+        columns = {
+            "width": plan.total.long(),
+            "optimal_loss": plan.loss,
+            "price": plan.price,
+            "next_gain": plan.next_gain,
+            "n_ignored": plan.n_ignored,
+            "n_impure": plan.n_impure,
+            "n_pure": plan.n_pure,
+        }
+        rows = list(zip(*(column.tolist() for column in columns.values()), strict=True))
+        if self.json:
+            widths = [dict(zip(columns, row, strict=True)) for row in rows]
+            _print_json({"features": result.says, "page": str(self.out.resolve()), "widths": widths})
+            return
+        print(f"{result.says}\n")
+        header = ("width", "optimal loss", "price μ", "next dim. buys", "ignored", "impure", "pure")
+        shown = (tuple(f"{cell:,}" if isinstance(cell, int) else f"{cell:.6g}" for cell in row) for row in rows)
+        _print_table(header, tuple(shown))
+        print(f"\nPage: {self.out.resolve()}")
+
+
+def _print_json(content: object) -> None:
+    print(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _print_table(header: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> None:
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    rule = tuple("─" * width for width in widths)
+    for row in (header, rule, *rows):
+        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+Command = (
+    Annotated[Reproduce, subcommand("reproduce")]
+    | Annotated[Analyze, subcommand("analyze")]
+    | Annotated[Plan, subcommand("plan")]
+)
+
+
+def main() -> None:
+    """Entry point of `polysem`. A user's mistake ends in one line on stderr and exit status 2."""
+    command = tyro.cli(
+        Command,
+        prog="polysem",
+        description="Measure, predict and control how a neural network spends its limited dimensions on features.",
+        config=(FlagCreatePairsOff, OmitSubcommandPrefixes),
+    )
+    try:
+        command.run()
+    except (ValueError, OSError) as error:
+        print(f"polysem: error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("polysem: interrupted", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,98 @@
+"""The phase diagram over kurtosis and relative importance."""
+
+import plotly.graph_objects as go
+import torch
+from torch import Tensor
+
+from polysem.plots._style import CAPACITY_SCALE, array, styled
+from polysem.studies import PhaseDiagram, Point
+
+
+def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple[str, go.Figure]]:
+    """The second feature's capacity by theory and by training, each with the boundaries and the points A to F."""
+    return [
+        (
+            "theory",
+            _phase_figure(
+                result,
+                result.theory[..., 1],
+                points,
+                "Theory",
+                "Theory: below the lower line feature 2 owns nothing, above the upper one a whole dimension, between "
+                "them both share; up to F = 3 the more important takes all. Grey: C₂ < 0.05; accent: C₂ > 0.95.",
+            ),
+        ),
+        (
+            "trained",
+            _phase_figure(
+                result,
+                result.trained[..., 1],
+                points,
+                "Trained",
+                f"Training, cell by cell: no capacity differs from theory by more than {result.deviation:.1e}; the "
+                f"measured boundary lies within {result.boundary_offset:.2f} cells of the formula's.",
+            ),
+        ),
+    ]
+
+
+def _phase_figure(
+    result: PhaseDiagram, capacity: Tensor, points: tuple[Point, ...], title: str, caption: str
+) -> go.Figure:
+    kurtosis, ratio = result.kurtosis, result.ratio
+    figure = go.Figure()
+    figure.add_heatmap(
+        x=array(kurtosis),
+        y=array(ratio),
+        z=array(capacity),
+        zmin=0,
+        zmax=1,
+        colorscale=CAPACITY_SCALE,
+        colorbar={"title": {"text": "C₂"}, "thickness": 14},
+        hovertemplate="F %{x:.2f}<br>v₂/v₁ %{y:.3f}<br>C₂ %{z:.3f}<extra></extra>",
+    )
+    diminishing = torch.linspace(3, float(kurtosis[-1]), 200, dtype=torch.float64)
+    for boundary in (2 / (diminishing - 1), (diminishing - 1) / 2):
+        figure.add_scatter(
+            x=array(torch.cat([kurtosis[:1], diminishing])),
+            y=array(torch.cat([torch.ones(1, dtype=torch.float64), boundary])),
+            mode="lines",
+            line={"color": "#ffffff", "width": 2.5},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    figure.add_scatter(
+        x=[point.kurtosis for point in points],
+        y=[point.ratio for point in points],
+        text=[point.name for point in points],
+        mode="markers+text",
+        textposition="middle right",
+        textfont={"color": "#ffffff", "size": 15},
+        marker={"color": "#ffffff", "size": 8, "line": {"color": "#000000", "width": 1}},
+        hovertext=[f"{point.name}: {point.says}" for point in points],
+        hoverinfo="text",
+        showlegend=False,
+    )
+    # A second axis along the top names the density of ±1 features that has this kurtosis: p = 1 / F.
+    figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
+    densities = [0.8, 0.5, 0.2, 0.1, 0.05]
+    styled(figure, title=title, caption=caption, x="kurtosis F", y="relative importance v₂/v₁", height=460)
+    figure.update_layout(
+        xaxis2={
+            "overlaying": "x",
+            "matches": "x",
+            "side": "top",
+            "type": "log",
+            "tickangle": 0,
+            "tickvals": [1 / p for p in densities],
+            "ticktext": [f"{p:g}" for p in densities],
+            "title": {"text": "density p = 1/F of ±1 features"},
+        },
+        margin={"t": 60},
+    )
+    ends = torch.stack([kurtosis[[0, -1]], ratio[[0, -1]]]).log10().tolist()
+    ticks = [1.5, 2, 3, 5, 10, 20, 40]
+    figure.layout.xaxis.update(type="log", range=ends[0], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
+    figure.update_yaxes(type="log", range=ends[1], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    return figure

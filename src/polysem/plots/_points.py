@@ -1,0 +1,107 @@
+"""Marginal-benefit curves: two features at a point of the phase diagram, many features under one total."""
+
+import plotly.graph_objects as go
+
+from polysem.plots._style import FIRST, SECOND, TRAINED, array, styled
+from polysem.studies import Points, Stack
+
+
+def point_figures(result: Points) -> list[tuple[str, go.Figure]]:
+    """One figure per point: both features' curves against `C_1`, the optimum and the trained capacity marked."""
+    return [(point.name, _point_figure(result, index)) for index, point in enumerate(result.points)]
+
+
+def _point_figure(result: Points, index: int) -> go.Figure:
+    point, x = result.points[index], result.first_capacity
+    figure = go.Figure()
+    for feature, colour in enumerate((FIRST, SECOND)):
+        figure.add_scatter(
+            x=array(x),
+            y=array(result.benefit[index, feature]),
+            mode="lines",
+            line={"color": colour, "width": 3},
+            name=f"feature {feature + 1}",
+            hovertemplate="C₁ %{x:.3f}<br>benefit %{y:.3f}<extra>feature " + str(feature + 1) + "</extra>",
+        )
+    for label, capacity, symbol, size in (
+        ("optimum", float(result.optimum.capacity[index, 0]), "circle-open", 15),
+        ("trained", float(result.trained_capacity[index, 0]), "x", 8),
+    ):
+        winner = 0 if capacity > 0.5 or (point.ratio == 1 and capacity == 0.5) else 1
+        nearest = int((x - capacity).abs().argmin())
+        figure.add_scatter(
+            x=[capacity],
+            y=[float(result.benefit[index, winner, nearest])],
+            mode="markers",
+            marker={"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5}},
+            name=label,
+            hovertemplate=f"{label}: C₁ = {capacity:.4f}<extra></extra>",
+        )
+    figure.update_xaxes(range=[-0.04, 1.04])
+    figure.update_yaxes(rangemode="tozero")
+    return styled(
+        figure,
+        title=f"{point.name}: F = {point.kurtosis:g}, v₂/v₁ = {point.ratio:g}",
+        caption=f"{point.name}. {point.says[0].upper()}{point.says[1:]}.",
+        x="capacity C₁ (C₂ = 1 − C₁)",
+        y="marginal benefit −dL/dC",
+        height=360,
+    )
+
+
+def stack_figure(result: Stack) -> go.Figure:
+    """All features' curves on a logarithmic axis, circles at the optimal capacities, a slider for the total."""
+    count, start = len(result.v), len(result.totals) // 3
+    figure = go.Figure()
+    for feature in range(count):
+        figure.add_scatter(
+            x=array(result.grid),
+            y=array(result.benefit[feature]),
+            mode="lines",
+            line={"color": _shade(feature, count), "width": 2},
+            name=f"feature {feature + 1}",
+            showlegend=False,
+            hovertemplate=f"feature {feature + 1}, v = {float(result.v[feature]):.3f}<br>"
+            "C %{x:.3f}<br>benefit %{y:.4g}<extra></extra>",
+        )
+    circles, line = _at_total(result, start)
+    figure.add_scatter(
+        mode="markers",
+        marker={"size": 11, "color": "rgba(0,0,0,0)", "line": {"width": 2.5, "color": TRAINED}},
+        name="optimal capacity",
+        **circles,
+    )
+    figure.add_scatter(mode="lines", line={"dash": "dot", "color": TRAINED}, name="price μ", hoverinfo="skip", **line)
+    steps = []
+    for index, total in enumerate(result.totals.tolist()):
+        circles, line = _at_total(result, index)
+        change = {key: [circles[key], line[key]] for key in ("x", "y")}
+        steps.append({"method": "restyle", "label": f"{total:g}", "args": [change, [count, count + 1]]})
+    figure.update_layout(
+        sliders=[{"active": start, "steps": steps, "currentvalue": {"prefix": "total capacity "}, "pad": {"t": 60}}]
+    )
+    figure.update_xaxes(range=[-0.04, 1.04])
+    figure.update_yaxes(type="log", tickformat="~g", dtick=1)
+    return styled(
+        figure,
+        caption="Move the slider: capacity fills the curves from above, and all partly represented features sit at "
+        "one height, the price μ; those whose curve ends above it are pure, those that start below it ignored.",
+        x="capacity C of a feature",
+        y="marginal benefit −dL/dC",
+        height=680,
+    )
+
+
+def _at_total(result: Stack, index: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Circles at the optimal capacities, and the ends of the line at the price (none where the price is 0)."""
+    price = float(result.allocation.price[index])
+    circles = {"x": result.allocation.capacity[index].tolist(), "y": result.reached[index].tolist()}
+    return circles, {"x": [-0.04, 1.04], "y": 2 * [price]} if price > 0 else {"x": [], "y": []}
+
+
+def _shade(feature: int, count: int) -> str:
+    """From the first feature's colour to the second's."""
+    share = feature / max(count - 1, 1)
+    first, second = (tuple(int(c[i : i + 2], 16) for i in (1, 3, 5)) for c in (FIRST, SECOND))
+    mixed = (round(a + share * (b - a)) for a, b in zip(first, second, strict=True))
+    return "#" + "".join(f"{value:02x}" for value in mixed)

@@ -1,0 +1,134 @@
+"""Figures of one measured matrix: capacities beside their nulls, norms, and the spectrum of `M`."""
+
+import plotly.graph_objects as go
+import torch
+
+from polysem.measure import CapacityReport
+from polysem.plots._style import FIRST, NULL, SECOND, array, styled
+
+MOST_MARKERS = 2000
+"""More features than this are shown as a density instead of one marker each."""
+
+
+def report_figures(report: CapacityReport) -> list[tuple[str, go.Figure]]:
+    """Three figures: histogram of capacity beside both nulls, norm against capacity, eigenvalues of `M`."""
+    return [("capacity", _histogram(report)), ("norm", _norms(report)), ("spectrum", _spectrum(report))]
+
+
+def _histogram(report: CapacityReport) -> go.Figure:
+    edges, middle = report.edges, (report.edges[1:] * report.edges[:-1]).sqrt()
+    figure = go.Figure()
+    figure.add_bar(
+        x=array(middle),
+        y=array(report.histogram),
+        width=array(edges.diff()),
+        name="this matrix",
+        marker={"color": FIRST, "line": {"width": 0}},
+        opacity=0.8,
+    )
+    for null, name, colour in (
+        (report.isotropic, "random directions", NULL),
+        (report.covariance, "same second moments", SECOND),
+    ):
+        figure.add_scatter(
+            x=array(middle),
+            y=array(null.histogram),
+            mode="lines",
+            line={"color": colour, "width": 2.5, "shape": "hvh"},
+            name=f"null: {name}",
+        )
+    figure.update_layout(bargap=0, barmode="overlay")
+    # Bins that are empty everywhere only squeeze the rest.
+    used = (report.histogram + report.isotropic.histogram + report.covariance.histogram > 0).nonzero()[:, 0]
+    if len(used):
+        ends = edges[torch.stack([used[0], used[-1] + 1])].log10()
+        figure.update_xaxes(range=[float(ends[0]) - 0.1, float(ends[1]) + 0.1])
+    figure.update_xaxes(type="log", exponentformat="power")
+    return styled(
+        figure,
+        caption="Capacity of every feature, beside random directions with the same norms and Gaussian rows with "
+        "the same second moments.",
+        x="capacity C (1 = a dimension of its own)",
+        y="features per bin",
+        height=420,
+    )
+
+
+def _norms(report: CapacityReport) -> go.Figure:
+    shown = (report.row_norm > 0) & (report.capacity > 0)
+    norm, capacity = report.row_norm[shown], report.capacity[shown]
+    figure = go.Figure()
+    if len(norm) > MOST_MARKERS:
+        counts, x_edges, y_edges = _density(norm.log10(), capacity.log10())
+        figure.add_heatmap(
+            x=array(10 ** ((x_edges[1:] + x_edges[:-1]) / 2)),
+            y=array(10 ** ((y_edges[1:] + y_edges[:-1]) / 2)),
+            z=array(torch.where(counts > 0, counts.log10(), torch.nan)),
+            text=array(counts.int()),
+            colorbar={
+                "title": {"text": "features"},
+                "thickness": 14,
+                "tickvals": list(range(7)),
+                "ticktext": [f"{10**k:,}" for k in range(7)],
+            },
+            hovertemplate="norm %{x:.3g}<br>capacity %{y:.3g}<br>%{text} features<extra></extra>",
+        )
+    else:
+        figure.add_scatter(
+            x=array(norm),
+            y=array(capacity),
+            mode="markers",
+            marker={"color": FIRST, "size": 6, "opacity": 0.6},
+            text=[f"feature {index}" for index in shown.nonzero()[:, 0].tolist()],
+            hovertemplate="%{text}<br>norm %{x:.3g}<br>capacity %{y:.3g}<extra></extra>",
+        )
+    figure.update_xaxes(type="log", exponentformat="power")
+    figure.update_yaxes(type="log", exponentformat="power")
+    return styled(
+        figure,
+        caption="Whether long rows own more: without structure, capacity goes with the squared norm (slope 2).",
+        x="norm |W_i|" + (" (after the norm policy)" if report.norm != "raw" or report.scaled else ""),
+        y="capacity C",
+        height=420,
+    )
+
+
+def _density(x: torch.Tensor, y: torch.Tensor, bins: int = 60) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Counts `[y, x]` on a grid over both ranges, and the edges of its cells."""
+
+    def edges(values: torch.Tensor) -> torch.Tensor:
+        low, high = float(values.min()), float(values.max())
+        margin = max((high - low) * 0.01, 1e-3)
+        return torch.linspace(low - margin, high + margin, bins + 1, dtype=torch.float64)
+
+    x_edges, y_edges = edges(x), edges(y)
+    index = torch.bucketize(y, y_edges[1:-1]) * bins + torch.bucketize(x, x_edges[1:-1])
+    counts = torch.bincount(index, minlength=bins * bins).view(bins, bins).double()
+    return counts, x_edges, y_edges
+
+
+def _spectrum(report: CapacityReport) -> go.Figure:
+    eigenvalues = report.singular_values.square()
+    positive = eigenvalues > 0
+    figure = go.Figure()
+    figure.add_scatter(
+        x=array(positive.nonzero()[:, 0] + 1),
+        y=array(eigenvalues[positive]),
+        mode="lines+markers",
+        line={"color": FIRST, "width": 1.5},
+        marker={"size": 4},
+        name="eigenvalues of M",
+        showlegend=False,
+    )
+    mean = float(eigenvalues.mean()) if len(eigenvalues) else 0.0
+    if mean > 0:
+        figure.add_hline(y=mean, line={"dash": "dot", "color": NULL}, annotation_text="mean")
+    figure.update_yaxes(type="log", exponentformat="power")
+    return styled(
+        figure,
+        caption=f"How unequally the directions are used: flat for random directions; {report.rank:,} of "
+        f"{report.d_hidden:,} are present beyond rounding.",
+        x="direction, by falling eigenvalue",
+        y="eigenvalue of M = WᵀW",
+        height=420,
+    )

@@ -1,0 +1,13 @@
+from ._analyze import analysis_page as analysis_page
+from ._figures import claim_figures as claim_figures
+from ._figures import write_figures as write_figures
+from ._output import claim as claim
+from ._output import write as write
+from ._page import Chapter as Chapter
+from ._page import Table as Table
+from ._page import page as page
+from ._plan import plan_page as plan_page
+from ._reproduce import ReproduceConfig as ReproduceConfig
+from ._reproduce import Reproduction as Reproduction
+from ._reproduce import reproduce as reproduce
+from ._reproduce import reproduce_titles as reproduce_titles

@@ -1,0 +1,56 @@
+"""Figures as files: JSON, and images where kaleido is installed."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, get_args
+
+import plotly.graph_objects as go
+
+from polysem.reports._output import claim, write
+
+ImageFormat = Literal["json", "png", "svg"]
+
+
+def claim_figures(folder: Path, formats: tuple[ImageFormat, ...]) -> None:
+    """Check that figures can be written before any work is done for them.
+
+    Raises:
+        ValueError: an unknown format, or images without the `figures` extra.
+    """
+    for name in formats:
+        if name not in get_args(ImageFormat):
+            raise ValueError(f"figures must be {', '.join(get_args(ImageFormat))}, got {name!r}")
+    if set(formats) & {"png", "svg"}:
+        try:
+            import kaleido  # noqa: F401
+        except ModuleNotFoundError:
+            raise ValueError(
+                "figures as png or svg need kaleido: install polysem[figures] (and a Chrome or Chromium)"
+            ) from None
+    if formats and folder.exists() and not folder.is_dir():
+        raise ValueError(f"figures cannot be written to {folder}: it is not a directory")
+
+
+def write_figures(
+    folder: Path, figures: Iterable[tuple[str, go.Figure]], formats: tuple[ImageFormat, ...], *, force: bool
+) -> list[Path]:
+    """Write every figure in every format as `folder/name.format`; titles and captions go with the JSON."""
+    wanted = [(folder / f"{name}.{suffix}", figure, suffix) for name, figure in figures for suffix in formats]
+    if wanted:
+        folder.mkdir(exist_ok=True)
+    for path, _, _ in wanted:
+        claim(path, force=force)
+    for path, figure, suffix in wanted:
+        write(path, figure.to_json() if suffix == "json" else _image(figure, suffix), force=force)
+    return [path for path, _, _ in wanted]
+
+
+def _image(figure: go.Figure, suffix: str) -> bytes:
+    """A picture on white with the figure's title."""
+    titled = go.Figure(figure)
+    title = figure.layout.meta["title"]
+    titled.update_layout(paper_bgcolor="white", plot_bgcolor="white", title={"text": title, "x": 0.5})
+    if title:
+        titled.update_layout(margin={"t": 100})
+    image: bytes = titled.to_image(format=suffix, width=900, height=figure.layout.height + 60, scale=2)
+    return image

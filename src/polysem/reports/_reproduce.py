@@ -1,0 +1,249 @@
+"""The report that reproduces the paper: each experiment beside its theory, as chapters of one page."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import plotly.graph_objects as go
+from scipy.integrate import simpson
+
+from polysem import plots, studies
+from polysem.reports._page import Chapter, Table, page
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """The experiments of the report, each with its own settings."""
+
+    points: studies.PointsConfig = field(default_factory=lambda: studies.PointsConfig())
+    stack: studies.StackConfig = field(default_factory=lambda: studies.StackConfig())
+    phase: studies.PhaseConfig = field(default_factory=lambda: studies.PhaseConfig())
+    trained: studies.TrainedConfig = field(default_factory=lambda: studies.TrainedConfig())
+    width: studies.WidthConfig = field(default_factory=lambda: studies.WidthConfig())
+    errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
+
+    @classmethod
+    def of(cls, *, seed: int = 0, quick: bool = False) -> "ReproduceConfig":
+        """All experiments with one seed; the quick ones have coarser grids and fewer starts."""
+        cells = 24 if quick else 64
+        return cls(
+            points=studies.PointsConfig(seed=seed),
+            phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
+            trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
+            errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
+        )
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """The finished report.
+
+    Attributes:
+        html: one self-contained page.
+        summary: what was found, one line per experiment: experiment, measured, expected.
+        chapters: the parts of the page, with their figures.
+    """
+
+    html: str
+    summary: Table
+    chapters: tuple[Chapter, ...]
+
+    def figures(self) -> Iterator[tuple[str, go.Figure]]:
+        """Every figure of the report, by a name that is its alone."""
+        for chapter in self.chapters:
+            for name, figure in chapter.figures:
+                yield f"{chapter.name}-{name}", figure
+
+
+Part = tuple[Chapter, tuple[tuple[str, str, str], ...]]
+"""A chapter, and its lines of the summary."""
+
+
+def reproduce(config: ReproduceConfig, progress: Callable[[str], None] = lambda _: None) -> Reproduction:
+    """Run every experiment and compose the page.
+
+    Args:
+        config: settings of the experiments.
+        progress: called with the title of each chapter before it is made.
+
+    Returns:
+        The page, the summary and the chapters.
+    """
+    parts = []
+    for title, part in _PARTS:
+        progress(title)
+        parts.append(part(title, config))
+    summary = Table(("experiment", "measured", "theory or goal"), tuple(line for _, lines in parts for line in lines))
+    opening = Chapter("summary", "Summary", tables=(summary,))
+    chapters = (opening, *(chapter for chapter, _ in parts))
+    html = page(
+        "Polysemanticity and capacity, reproduced",
+        "A network spends a fixed budget of dimensions on features. Each figure shows the theory of Scherlis, "
+        "Sachan, Jermyn, Benton and Shlegeris (2022) beside networks trained here on their exact expected loss.",
+        chapters,
+        f"polysem {version('polysem')}, torch {version('torch')}. Settings: {config}",
+    )
+    return Reproduction(html, summary, chapters)
+
+
+def reproduce_titles() -> tuple[str, ...]:
+    """Titles of the chapters, in their order."""
+    return tuple(title for title, _ in _PARTS)
+
+
+def _points(title: str, config: ReproduceConfig) -> Part:
+    result = studies.points(config.points)
+    gap = float((result.trained_loss - result.optimum.loss).abs().max())
+    chapter = Chapter(
+        name="points",
+        title=title,
+        text=(
+            "Two features compete for one dimension. Each curve is what a little more capacity would save on that "
+            "feature, −dL/dC; whatever feature 1 does not own, feature 2 does. Where the curves cross with falling "
+            "returns, neither can gain by trading: that is the optimum. With rising returns the crossing is the "
+            "worst place, and the optimum lies at an end.",
+            "Returns fall with capacity where the kurtosis F = E x⁴ of the (unit-variance) features is above 3, as "
+            "sparse features have it, rise where it is below 3 and are constant at 3, the Gaussian value.",
+        ),
+        figures=tuple(plots.point_figures(result)),
+    )
+    return chapter, (("A to F: loss of the best trained start less the optimal loss, largest", f"{gap:.1e}", "0"),)
+
+
+def _stack(title: str, config: ReproduceConfig) -> Part:
+    result = studies.stack(config.stack)
+    chapter = Chapter(
+        name="stack",
+        title=title,
+        text=(
+            f"{len(result.v)} features of kurtosis F = {config.stack.kurtosis:g}, importances "
+            f"v = {config.stack.decay:g}^i. At the optimum every feature that is partly represented has the same "
+            "marginal benefit; a feature is pure where its benefit is still at least that at C = 1, and ignored "
+            "where it is at most that at C = 0.",
+        ),
+        figures=(("curves", plots.stack_figure(result)),),
+    )
+    return chapter, ()
+
+
+def _phase(title: str, config: ReproduceConfig) -> Part:
+    result = studies.phase_diagram(config.phase)
+    chapter = Chapter(
+        name="phase",
+        title=title,
+        text=(
+            "Two features of equal kurtosis F in one dimension. Feature 2 is ignored where v₂/v₁ ≤ 2/(F − 1), "
+            "feature 1 where v₂/v₁ ≥ (F − 1)/2; between the two lines both are represented. For F ≤ 3 there is no "
+            "between: the more important feature takes the dimension.",
+            f"Every one of the {result.phases.numel():,} cells was trained from {config.phase.restarts} random "
+            "starts (below F = 3 there are local minima with the wrong winner; the best start is shown).",
+        ),
+        figures=tuple(plots.phase_figures(result, studies.POINTS)),
+    )
+    return chapter, (
+        ("Phase diagram: largest |trained − predicted| capacity", f"{result.deviation:.1e}", "0"),
+        ("Phase diagram: boundary, measured against formula", f"{result.boundary_offset:.2f} cells", "within 1"),
+        ("Phase diagram: cells in the predicted phase", f"{result.same_phase:.2%}", "100 %"),
+    )
+
+
+def _trained(title: str, config: ReproduceConfig) -> Part:
+    result, c = studies.trained(config.trained), config.trained
+    blocks = Table(
+        ("features", "dimensions", "scale λ", "defect ‖M − λP‖ / ‖M‖", "shape"),
+        tuple(
+            (
+                ", ".join(str(member + 1) for member in block.members),
+                str(block.dim),
+                f"{block.scale:.4f}",
+                f"{block.defect:.1e}",
+                block.polytope or "–",
+            )
+            for block in result.blocks
+        ),
+    )
+    chapter = Chapter(
+        name="trained",
+        title=title,
+        text=(
+            f"{c.n_features} features of kurtosis {c.kurtosis:g} with importances v = {c.decay:g}^i in "
+            f"{c.d_hidden} dimensions, trained from {c.restarts} random starts: {result.share_at_optimum:.0%} of "
+            "them end at the optimal loss.",
+            "At the optimum the embedding is block-semi-orthogonal: pure features take a dimension each, and all "
+            "impure ones share one tight frame, in which WᵀW = λI and capacity is |W_i|²/λ.",
+        ),
+        figures=(("capacity", plots.capacity_figure(result)), ("blocks", plots.gram_figure(result))),
+        tables=(blocks,),
+    )
+    name = f"N = {c.n_features}, D = {c.d_hidden}"
+    return chapter, (
+        (f"{name}: largest |trained − predicted| capacity", f"{result.deviation:.1e}", "0"),
+        (f"{name}: relative excess of the best trained loss", f"{result.excess:.1e}", "0"),
+        (f"{name}: starts that reach the optimum", f"{result.share_at_optimum:.0%}", "every one tried, for F > 3"),
+    )
+
+
+def _width(title: str, config: ReproduceConfig) -> Part:
+    result = studies.width(config.width)
+    chapter = Chapter(
+        name="width",
+        title=title,
+        text=(
+            f"The optimal loss L*(D) against the width D: {result.says}. Its slope is the price μ of capacity at "
+            "the optimum; a whole dimension more buys the integral of μ over it.",
+        ),
+        figures=tuple(plots.width_figures(result)),
+    )
+    bought = float(simpson(result.fine.price.numpy(), x=result.fine.total.numpy()))
+    fallen = float(result.whole.loss[0] - result.whole.loss[-1])
+    return chapter, (("Width: ∫ price dD from 1 to N, against L*(1) − L*(N)", f"{bought:.4f}", f"{fallen:.4f}"),)
+
+
+def _errata(title: str, config: ReproduceConfig) -> Part:
+    result = studies.errata(config.errata)
+    chapter = Chapter(
+        name="errata",
+        title=title,
+        text=(
+            "The derivation of the quadratic model's loss holds with four corrections that the discussion of the "
+            "paper's summary post makes. Each is checked here by enumerating all outcomes of small inputs.",
+        ),
+        figures=(("independence", plots.errata_figure(result)),),
+        parts=tuple(
+            Chapter(
+                name=f"errata-{number}",
+                title=f"{number}. {correction.title}",
+                text=(correction.text, f"Corrected: {correction.formula}"),
+                tables=(_checks_table(correction),),
+            )
+            for number, correction in enumerate(result.corrections, 1)
+        ),
+    )
+    checks = [check for correction in result.corrections for check in correction.checks]
+    holding = sum(check.holds for check in checks)
+    return chapter, (("Errata: numerical checks that hold", f"{holding} of {len(checks)}", "all"),)
+
+
+def _checks_table(correction: studies.Correction) -> Table:
+    rows = tuple(
+        (
+            check.label,
+            f"{check.measured:.6g}",
+            f"{check.compared:.6g}",
+            f"{check.difference:.1e}",
+            "equal" if check.agree else "different",
+            "yes" if check.holds else "NO",
+        )
+        for check in correction.checks
+    )
+    return Table(("check", "measured", "compared with", "difference", "should be", "holds"), rows)
+
+
+_PARTS: tuple[tuple[str, Callable[[str, ReproduceConfig], Part]], ...] = (
+    ("Two features, one dimension: the points A to F", _points),
+    ("Many features under one budget", _stack),
+    ("The phase diagram", _phase),
+    ("Predicted and trained capacities", _trained),
+    ("What one more dimension buys", _width),
+    ("Errata", _errata),
+)

@@ -1,0 +1,161 @@
+"""Settings of the experiments: numbers only, without torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from polysem import _checks
+
+
+@dataclass(frozen=True)
+class PointsConfig:
+    """Which points to look at, on how fine a grid of capacity, trained from how many starts."""
+
+    n_grid: int = 101
+    restarts: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _checks.whole("n_grid", self.n_grid, 2)
+        _checks.whole("restarts", self.restarts)
+        _checks.whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """Features with importances `decay^i` and equal kurtosis; totals from 0 to `n_features` in steps of a half."""
+
+    n_features: int = 14
+    decay: float = 0.85
+    kurtosis: float = 12.0
+    n_grid: int = 101
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _checks.whole("n_features", self.n_features)
+        _checks.whole("n_grid", self.n_grid, 2)
+        _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+        _checks.require(self.kurtosis > 1, "kurtosis", self.kurtosis, "above 1")
+
+
+@dataclass(frozen=True)
+class PhaseConfig:
+    """A grid of kurtosis × relative importance, logarithmic on both axes, and the number of starts a cell.
+
+    An even number of ratios, symmetric around 1, avoids the tie at ratio 1.
+    """
+
+    n_kurtosis: int = 64
+    n_ratio: int = 64
+    kurtosis_range: tuple[float, float] = (1.2, 40.0)
+    largest_ratio: float = 25.0
+    restarts: int = 16
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("n_kurtosis", "n_ratio"):
+            _checks.whole(name, getattr(self, name), 2)
+        low, high = self.kurtosis_range
+        _checks.require(1 < low < high, "kurtosis_range", self.kurtosis_range, "ascending and above 1")
+        _checks.require(self.n_ratio % 2 == 0, "n_ratio", self.n_ratio, "even")
+        _checks.require(self.largest_ratio > 1, "largest_ratio", self.largest_ratio, "above 1")
+        _checks.whole("restarts", self.restarts)
+        _checks.whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class TrainedConfig:
+    """Features with importances `decay^i` and equal kurtosis in `d_hidden` dimensions, trained from many starts."""
+
+    n_features: int = 20
+    d_hidden: int = 5
+    decay: float = 0.8
+    kurtosis: float = 15.0
+    restarts: int = 32
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("n_features", "d_hidden", "restarts"):
+            _checks.whole(name, getattr(self, name))
+        _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+        _checks.require(self.kurtosis > 1, "kurtosis", self.kurtosis, "above 1")
+        _checks.whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrataConfig:
+    """Settings of `errata`.
+
+    Attributes:
+        n_features: number of inputs, 3 to 8; they have `3 ** n_features` outcomes.
+        d_hidden: embedding dimension of the random matrices, 1 to 100.
+        n_matrices: number of random matrices, 1 to 1000.
+        seed: seed of the random matrices.
+
+    Raises:
+        ValueError: a setting that is not a whole number in its range.
+    """
+
+    n_features: int = 4
+    d_hidden: int = 2
+    n_matrices: int = 40
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, minimum, maximum in (
+            ("n_features", 3, 8),
+            ("d_hidden", 1, 100),
+            ("n_matrices", 1, 1000),
+            ("seed", 0, 2**63 - 1),
+        ):
+            value = getattr(self, name)
+            valid = isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum
+            _checks.require(valid, name, value, f"a whole number from {minimum} to {maximum}")
+
+
+Slab = Literal["sign", "uniform", "gaussian", "laplace"]
+
+
+@dataclass(frozen=True)
+class WidthConfig:
+    """Features, and the widths to plan for them.
+
+    Attributes:
+        n_features: number of features with importances `decay^i` (without `csv`).
+        decay: ratio of one importance to the one before (without `csv`).
+        csv: a table of features for `features.read_csv`.
+        kurtosis: kurtosis of all features; 20 where nothing else says it.
+        feature_probability: probability that a feature is active, instead of the kurtosis.
+        slab: values of an active feature, where probabilities are given.
+        widths: whole widths; by default from 1 to the number of features, thinned out beyond 40.
+        points_between: totals of the finer grid per step from one width to the next.
+    """
+
+    n_features: int = 40
+    decay: float = 0.9
+    csv: Path | None = None
+    kurtosis: float | None = None
+    feature_probability: float | None = None
+    slab: Slab = "sign"
+    widths: tuple[int, ...] = ()
+    points_between: int = 8
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("n_features", "points_between"):
+            _checks.whole(name, getattr(self, name))
+        _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+        if self.kurtosis is not None:
+            _checks.require(self.kurtosis >= 1, "kurtosis", self.kurtosis, "at least 1")
+            _checks.require(
+                self.feature_probability is None, "kurtosis", self.kurtosis, "left out with a feature_probability"
+            )
+        if self.feature_probability is not None:
+            _checks.require(
+                0 < self.feature_probability <= 1, "feature_probability", self.feature_probability, "in (0, 1]"
+            )
+        for width in self.widths:
+            _checks.whole("widths", width, 0)

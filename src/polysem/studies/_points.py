@@ -1,0 +1,104 @@
+"""Six situations of two features and one dimension: where their marginal-benefit curves meet."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from polysem.features import SparseSign
+from polysem.measure import capacity
+from polysem.studies._configs import PointsConfig
+from polysem.theory import Allocation, allocate, marginal_benefit
+from polysem.training import Fit, FitConfig, fit
+from polysem.zoo import QuadraticModel
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in the phase diagram.
+
+    Attributes:
+        name: its letter.
+        kurtosis: kurtosis F of both features.
+        ratio: relative importance `v_2 / v_1`, with `v_1 = 1`.
+        says: what happens there, in a few words.
+    """
+
+    name: str
+    kurtosis: float
+    ratio: float
+    says: str
+
+
+POINTS = (
+    Point("A", 2.0, 0.8, "increasing returns, unequal importance: the more important feature takes all"),
+    Point("B", 2.0, 1.0, "increasing returns, equal importance: one of them takes all"),
+    Point("C", 3.0, 1.0, "constant returns, equal importance: every division costs the same"),
+    Point("D", 6.0, 1.0, "diminishing returns, equal importance: half each"),
+    Point("E", 6.0, 0.6, "diminishing returns, unequal importance: shared unequally"),
+    Point("F", 6.0, 0.3, "diminishing returns, past the boundary: one pure, one ignored"),
+)
+
+
+@dataclass(frozen=True)
+class Points:
+    """Marginal benefits against the first feature's capacity, with theory's optimum and the trained one.
+
+    Attributes:
+        points: the situations.
+        first_capacity: grid `[n_grid]` of `C_1`; the second feature owns `1 − C_1`.
+        benefit: `−dL_i/dC_i` `[n_points, 2, n_grid]` on that grid.
+        optimum: the optimal allocation, batch `[n_points]`.
+        trained_capacity: capacities `[n_points, 2]` of the best trained start.
+        trained_loss: its loss `[n_points]`.
+    """
+
+    points: tuple[Point, ...]
+    first_capacity: Tensor
+    benefit: Tensor
+    optimum: Allocation
+    trained_capacity: Tensor
+    trained_loss: Tensor
+
+
+def points(config: PointsConfig = PointsConfig()) -> Points:
+    """Curves, optimum and training at the points A to F.
+
+    Example:
+        >>> result = points(PointsConfig(n_grid=3, restarts=4))
+        >>> [(p.name, round(float(c), 3)) for p, c in zip(result.points, result.trained_capacity[:, 0]) if p.name > "C"]
+        [('D', 0.5), ('E', 0.792), ('F', 1.0)]
+
+    Source: Scherlis et al. 2022, the figures of marginal benefits and of the phase diagram.
+    """
+    kurtosis = torch.tensor([point.kurtosis for point in POINTS], dtype=torch.float64)
+    v = torch.tensor([[1.0, point.ratio] for point in POINTS], dtype=torch.float64)
+    first = torch.linspace(0, 1, config.n_grid, dtype=torch.float64)
+    grid = torch.stack([first, 1 - first])
+    best, loss = train_pairs(v, kurtosis, restarts=config.restarts, seed=config.seed)
+    return Points(
+        points=POINTS,
+        first_capacity=first,
+        benefit=marginal_benefit(v[..., None], kurtosis[:, None, None], grid),
+        optimum=allocate(v, kurtosis[:, None], torch.ones(len(POINTS), dtype=torch.float64)),
+        trained_capacity=best,
+        trained_loss=loss,
+    )
+
+
+def train_pairs(v: Tensor, kurtosis: Tensor, *, restarts: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Train two features in one dimension, several starts a case: capacities `[n_cases, 2]` and loss of the best.
+
+    Args:
+        v: importances `[n_cases, 2]`.
+        kurtosis: kurtosis of both features `[n_cases]`.
+        restarts: starts a case.
+        seed: seeds the starts.
+    """
+    cases = len(v)
+    features = SparseSign.from_kurtosis(kurtosis.repeat_interleave(restarts)[:, None].expand(-1, 2), standardise=True)
+    start = QuadraticModel(2, 1, n_inst=cases * restarts, generator=torch.Generator().manual_seed(seed))
+    done: Fit = fit(start, features, v.repeat_interleave(restarts, 0), FitConfig(adam_steps=50))
+    loss, best = done.loss.view(cases, restarts).min(1)
+    W = done.model.embedding.detach().view(cases, restarts, 2, 1)[torch.arange(cases), best]
+    return capacity(W), loss

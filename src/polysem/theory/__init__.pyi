@@ -1,0 +1,12 @@
+from ._allocate import allocate as allocate
+from ._allocation import Allocation as Allocation
+from ._allocation import Status as Status
+from ._curves import allocate_curves as allocate_curves
+from ._embed import embed as embed
+from ._phase import Phase as Phase
+from ._phase import phase as phase
+from ._plan import Plan as Plan
+from ._plan import plan as plan
+from ._quadratic import loss as loss
+from ._quadratic import marginal_benefit as marginal_benefit
+from ._quadratic import optimal_norm as optimal_norm
