@@ -1,6 +1,7 @@
 """The commands: parse, call, print. Everything heavy is imported inside a command."""
 
 import json
+import math
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ class Analyze:
                 "features": self.features,
                 "page": str(out.resolve()),
             }
-            print(json.dumps(where | analysis.report.to_dict(), indent=2, ensure_ascii=False))
+            _print_json(where | analysis.report.to_dict())
             return
         print(f"{self.tensor} in {self.file}, {self.features} as features\n")
         print(analysis.report)
@@ -237,7 +238,15 @@ class Plan:
 
 
 def _print_json(content: object) -> None:
-    print(json.dumps(content, indent=2, ensure_ascii=False))
+    def plain(value: object) -> object:
+        if isinstance(value, dict):
+            return {key: plain(inner) for key, inner in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(inner) for inner in value]
+        # JSON has no NaN, which the efficiency of a matrix of rank 0 is, and no infinity.
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    print(json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False))
 
 
 def _print_table(header: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> None:

@@ -101,7 +101,8 @@ def by_exhaustion(v: Tensor, F: Tensor, total: float) -> float:
     """Least loss over every set of pure falling features, every choice of a fractional one, a line of fractions."""
     falling = ((F > 1) & (F < 3)).nonzero().flatten().tolist()
     rising = F >= 3
-    line = torch.linspace(0, 1, 4001, dtype=torch.float64)
+    # With the fraction that the total itself leaves when every other feature is pure or ignored.
+    line = torch.cat([torch.linspace(0, 1, 4001, dtype=torch.float64), torch.tensor([total % 1], dtype=torch.float64)])
     lowest = math.inf
     for size in range(len(falling) + 1):
         for pure in combinations(falling, size):

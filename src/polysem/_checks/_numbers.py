@@ -13,12 +13,15 @@ def require(condition: bool, argument: str, value: object, allowed: str) -> None
 def whole(argument: str, value: Any, minimum: int = 1) -> int:
     """Return a whole number of at least `minimum` as an int, else raise a ValueError."""
     allowed = f"a whole number of at least {minimum}"
-    require(hasattr(value, "__index__") and not isinstance(value, bool), argument, value, allowed)
-    require(operator.index(value) >= minimum, argument, value, allowed)
-    return operator.index(value)
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = minimum - 1
+    require(number >= minimum and not isinstance(value, bool), argument, value, allowed)
+    return number
 
 
 def short(value: object) -> str:
     """A value as an error message shows it: on one line, and not too long."""
-    text = repr(value.tolist() if hasattr(value, "tolist") else value)
+    text = " ".join(repr(value.tolist() if hasattr(value, "tolist") else value).split())
     return text if len(text) <= 200 else f"{text[:197]}..."

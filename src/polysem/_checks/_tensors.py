@@ -41,8 +41,10 @@ def finite_rows(argument: str, rows: Tensor, first_row: int = 0) -> None:
 
 
 def as_float64(argument: str, value: object) -> Tensor:
-    """Numbers, sequences, NumPy arrays and tensors as a float64 tensor; NaN is an error."""
+    """Real numbers, sequences, NumPy arrays and tensors as a float64 tensor; NaN is an error."""
     try:
+        if "complex" in str(getattr(value, "dtype", "")):  # of torch or NumPy
+            raise TypeError("the imaginary part would be lost")
         result = torch.as_tensor(value, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TypeError(f"{argument} must be a number, an array or a tensor, got {short(value)}") from error

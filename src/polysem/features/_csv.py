@@ -1,6 +1,9 @@
 """Importances and sparsities of features from a table."""
 
 import csv
+import io
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -8,7 +11,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-COLUMNS = ("importance", "kurtosis", "feature_probability")
+_COLUMNS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "importance": (lambda value: 0 <= value < math.inf, "non-negative and finite"),
+    "kurtosis": (lambda value: 1 <= value < math.inf, "at least 1 and finite"),
+    "feature_probability": (lambda value: 0 < value <= 1, "in (0, 1]"),
+}
+"""The columns that are read, and which of their numbers are allowed."""
 
 
 @dataclass(frozen=True)
@@ -17,8 +25,8 @@ class FeatureTable:
 
     Attributes:
         importance: `[n_features]`, non-negative.
-        kurtosis: `[n_features]`, or None.
-        feature_probability: `[n_features]`, or None.
+        kurtosis: `[n_features]`, at least 1, or None.
+        feature_probability: `[n_features]`, in (0, 1], or None.
     """
 
     importance: Tensor
@@ -38,8 +46,8 @@ def read_csv(path: str | PathLike[str]) -> FeatureTable:
         The columns, float64.
 
     Raises:
-        ValueError: the file cannot be read, has no such header or no rows, or a cell is no number (its line is
-            named).
+        ValueError: the file cannot be read, has no such header or no rows, or a cell is no number or out of range
+            (its line is named).
 
     Example:
         >>> import tempfile
@@ -58,22 +66,40 @@ def read_csv(path: str | PathLike[str]) -> FeatureTable:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a CSV file (not UTF-8 text)") from error
-    reader = csv.DictReader(text.splitlines(), skipinitialspace=True)
+    try:
+        return _table(path, csv.DictReader(io.StringIO(text), skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError(f"{path}: not a CSV file ({error})") from error
+
+
+def _table(path: str | PathLike[str], reader: "csv.DictReader[str]") -> FeatureTable:
     header = [name.strip() for name in reader.fieldnames or ()]
     if "importance" not in header:
         raise ValueError(f"{path}: the header must have a column 'importance', got {header}")
     if {"kurtosis", "feature_probability"} <= set(header):
         raise ValueError(f"{path}: give 'kurtosis' or 'feature_probability', not both")
+    columns: dict[str, list[float]] = {name: [] for name in _COLUMNS if name in header}
+    for name in columns:
+        if header.count(name) > 1:
+            raise ValueError(f"{path}: the header must have one column {name!r}, got {header}")
     reader.fieldnames = header
-    columns: dict[str, list[float]] = {name: [] for name in COLUMNS if name in header}
     for row in reader:
+        where = f"{path}, line {reader.line_num}"
+        if None in row:  # under this key a row keeps what goes beyond the header
+            raise ValueError(f"{where}: more cells than the header has columns")
         for name, values in columns.items():
-            cell = row[name]
-            try:
-                values.append(float(cell))
-            except (TypeError, ValueError):
-                raise ValueError(f"{path}, line {reader.line_num}: {name} must be a number, got {cell!r}") from None
+            values.append(_number(f"{where}: {name}", row[name], *_COLUMNS[name]))
     if not columns["importance"]:
         raise ValueError(f"{path}: no rows below the header")
     tensors = {name: torch.tensor(values, dtype=torch.float64) for name, values in columns.items()}
     return FeatureTable(tensors["importance"], tensors.get("kurtosis"), tensors.get("feature_probability"))
+
+
+def _number(what: str, cell: str | None, valid: Callable[[float], bool], allowed: str) -> float:
+    try:
+        value = float(cell or "")
+    except ValueError:
+        raise ValueError(f"{what} must be a number, got {cell!r}") from None
+    if not valid(value):
+        raise ValueError(f"{what} must be {allowed}, got {cell}")
+    return value

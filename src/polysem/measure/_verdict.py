@@ -14,7 +14,6 @@ def verdict(total: float, isotropic: Null, covariance: Null) -> str:
     if not total:
         return "No feature is represented."
     against_random, against_covariance = _place(total, isotropic), _place(total, covariance)
-    shortfall = isotropic.mean - total
     sentences = {
         "below": "Features share directions more than random ones with the same norms would",
         "within": "The total is what random directions with the same norms would give",
@@ -26,14 +25,10 @@ def verdict(total: float, isotropic: Null, covariance: Null) -> str:
         "above": "given how unequally the directions are used they avoid each other more than chance",
     }
     text = f"{sentences[against_random]}; {given_spectrum[against_covariance]}."
-    if against_random == "below" and shortfall > 0:
-        explained = (isotropic.mean - covariance.mean) / shortfall
-        if explained > 0:
-            text += (
-                f" The second moments alone account for {explained:.0%} of the shortfall against random directions"
-                + (", more than there is" if explained > 1 else "")
-                + "."
-            )
+    if against_random == "below":
+        explained = (isotropic.mean - covariance.mean) / (isotropic.mean - total)
+        share = "all" if explained >= 0.995 else f"{max(explained, 0):.0%}"
+        text += f" The second moments account for {share} of the shortfall against random directions."
     return text
 
 

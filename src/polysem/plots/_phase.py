@@ -91,8 +91,10 @@ def _phase_figure(
         margin={"t": 60},
     )
     ends = torch.stack([kurtosis[[0, -1]], ratio[[0, -1]]]).log10().tolist()
-    ticks = [1.5, 2, 3, 5, 10, 20, 40]
-    figure.layout.xaxis.update(type="log", range=ends[0], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    ticks = [2, 3, 5, 10, 20, 40]
+    figure.layout.xaxis.update(
+        type="log", range=ends[0], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], tickangle=0
+    )
     ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
     figure.update_yaxes(type="log", range=ends[1], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     return figure

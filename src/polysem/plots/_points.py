@@ -23,17 +23,17 @@ def _point_figure(result: Points, index: int) -> go.Figure:
             name=f"feature {feature + 1}",
             hovertemplate="C₁ %{x:.3f}<br>benefit %{y:.3f}<extra>feature " + str(feature + 1) + "</extra>",
         )
-    for label, capacity, symbol, size in (
-        ("optimum", float(result.optimum.capacity[index, 0]), "circle-open", 15),
-        ("trained", float(result.trained_capacity[index, 0]), "x", 8),
+    for label, capacities, benefits, symbol, size in (
+        ("optimum", result.optimum.capacity, result.optimum_benefit, "circle-open", 15),
+        ("trained", result.trained_capacity, result.trained_benefit, "x", 8),
     ):
-        winner = 0 if capacity > 0.5 or (point.ratio == 1 and capacity == 0.5) else 1
-        nearest = int((x - capacity).abs().argmin())
+        capacity, other = capacities[index].tolist()
+        benefit = benefits[index].tolist()
         figure.add_scatter(
             x=[capacity],
-            y=[float(result.benefit[index, winner, nearest])],
+            y=[benefit[0 if capacity >= other else 1]],  # on the curve of the feature that owns more
             mode="markers",
-            marker={"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5}},
+            marker={"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5, "color": TRAINED}},
             name=label,
             hovertemplate=f"{label}: C₁ = {capacity:.4f}<extra></extra>",
         )

@@ -1,10 +1,12 @@
 """Figures of one measured matrix: capacities beside their nulls, norms, and the spectrum of `M`."""
 
+import math
+
 import plotly.graph_objects as go
 import torch
 
 from polysem.measure import CapacityReport
-from polysem.plots._style import FIRST, NULL, SECOND, array, styled
+from polysem.plots._style import FIRST, IMPURE_SCALE, NULL, SECOND, array, log_axis, styled
 
 MOST_MARKERS = 2000
 """More features than this are shown as a density instead of one marker each."""
@@ -41,14 +43,14 @@ def _histogram(report: CapacityReport) -> go.Figure:
     # Bins that are empty everywhere only squeeze the rest.
     used = (report.histogram + report.isotropic.histogram + report.covariance.histogram > 0).nonzero()[:, 0]
     if len(used):
-        ends = edges[torch.stack([used[0], used[-1] + 1])].log10()
-        figure.update_xaxes(range=[float(ends[0]) - 0.1, float(ends[1]) + 0.1])
-    figure.update_xaxes(type="log", exponentformat="power")
+        low, high = float(edges[used[0]]), float(edges[used[-1] + 1])
+        figure.update_xaxes(log_axis(low, high), range=[math.log10(low) - 0.1, math.log10(high) + 0.1])
+    figure.update_yaxes(rangemode="tozero")
     return styled(
         figure,
-        caption="Capacity of every feature, beside random directions with the same norms and Gaussian rows with "
-        "the same second moments.",
-        x="capacity C (1 = a dimension of its own)",
+        caption="Capacity of every feature (1: a dimension of its own), beside random directions with the same norms "
+        "and Gaussian rows with the same second moments.",
+        x="capacity C",
         y="features per bin",
         height=420,
     )
@@ -65,6 +67,7 @@ def _norms(report: CapacityReport) -> go.Figure:
             y=array(10 ** ((y_edges[1:] + y_edges[:-1]) / 2)),
             z=array(torch.where(counts > 0, counts.log10(), torch.nan)),
             text=array(counts.int()),
+            colorscale=IMPURE_SCALE,
             colorbar={
                 "title": {"text": "features"},
                 "thickness": 14,
@@ -82,12 +85,13 @@ def _norms(report: CapacityReport) -> go.Figure:
             text=[f"feature {index}" for index in shown.nonzero()[:, 0].tolist()],
             hovertemplate="%{text}<br>norm %{x:.3g}<br>capacity %{y:.3g}<extra></extra>",
         )
-    figure.update_xaxes(type="log", exponentformat="power")
-    figure.update_yaxes(type="log", exponentformat="power")
+    if len(norm):
+        figure.update_xaxes(log_axis(float(norm.min()), float(norm.max())))
+        figure.update_yaxes(log_axis(float(capacity.min()), float(capacity.max())))
     return styled(
         figure,
         caption="Whether long rows own more: without structure, capacity goes with the squared norm (slope 2).",
-        x="norm |W_i|" + (" (after the norm policy)" if report.norm != "raw" or report.scaled else ""),
+        x="norm |W<sub>i</sub>|" + (" (after the norm policy)" if report.norm != "raw" or report.scaled else ""),
         y="capacity C",
         height=420,
     )
@@ -110,20 +114,22 @@ def _density(x: torch.Tensor, y: torch.Tensor, bins: int = 60) -> tuple[torch.Te
 def _spectrum(report: CapacityReport) -> go.Figure:
     eigenvalues = report.singular_values.square()
     positive = eigenvalues > 0
+    direction = positive.nonzero()[:, 0] + 1
     figure = go.Figure()
     figure.add_scatter(
-        x=array(positive.nonzero()[:, 0] + 1),
+        x=array(direction),
         y=array(eigenvalues[positive]),
         mode="lines+markers",
         line={"color": FIRST, "width": 1.5},
         marker={"size": 4},
-        name="eigenvalues of M",
-        showlegend=False,
+        name="this matrix",
     )
-    mean = float(eigenvalues.mean()) if len(eigenvalues) else 0.0
-    if mean > 0:
-        figure.add_hline(y=mean, line={"dash": "dot", "color": NULL}, annotation_text="mean")
-    figure.update_yaxes(type="log", exponentformat="power")
+    if len(direction):
+        mean = float(eigenvalues.mean())
+        figure.add_scatter(
+            x=[1, report.d_hidden], y=[mean, mean], mode="lines", line={"dash": "dot", "color": NULL}, name="mean"
+        )
+        figure.update_yaxes(log_axis(float(eigenvalues[positive].min()), float(eigenvalues.max())))
     return styled(
         figure,
         caption=f"How unequally the directions are used: flat for random directions; {report.rank:,} of "

@@ -44,9 +44,16 @@ TEMPLATE = go.layout.Template(
         "yaxis": _axis,
         "legend": {"orientation": "h", "yanchor": "bottom", "y": 1.02, "xanchor": "left", "x": 0},
         "hoverlabel": {"font": {"family": "inherit"}},
-        "colorscale": {"sequential": [[k / (len(IMPURE_SCALE) - 1), c] for k, c in enumerate(IMPURE_SCALE)]},
     }
 )
+
+
+def log_axis(low: float, high: float) -> dict[str, Any]:
+    """A logarithmic axis over a range, with as many labels as can be read: digits on few decades, else powers."""
+    span = high / low
+    if span < 30:
+        return {"type": "log", "dtick": "D1" if span < 5 else "D2", "tickformat": "~g"}
+    return {"type": "log", "dtick": 1 if span < 1e8 else 2, "exponentformat": "power"}
 
 
 def array(values: Tensor) -> npt.NDArray[Any]:

@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 import torch
 
-from polysem.plots._style import THEORY, TRAINED, array, styled
+from polysem.plots._style import DIVERGING_SCALE, THEORY, TRAINED, array, styled
 from polysem.studies import Trained
 
 
@@ -48,7 +48,7 @@ def gram_figure(result: Trained) -> go.Figure:
         z=array(units @ units.mT),
         zmin=-1,
         zmax=1,
-        colorscale="RdBu",
+        colorscale=DIVERGING_SCALE,
         colorbar={"title": {"text": "cosine"}, "thickness": 14},
         hovertemplate="features %{x}, %{y}<br>cosine %{z:.3f}<extra></extra>",
     )

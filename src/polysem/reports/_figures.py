@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 import plotly.graph_objects as go
 
+from polysem.plots import TEMPLATE
 from polysem.reports._output import claim, write
 
 ImageFormat = Literal["json", "png", "svg"]
@@ -15,7 +16,8 @@ def claim_figures(folder: Path, formats: tuple[ImageFormat, ...]) -> None:
     """Check that figures can be written before any work is done for them.
 
     Raises:
-        ValueError: an unknown format, or images without the `figures` extra.
+        ValueError: an unknown format, images without the `figures` extra or without a browser that draws them, or
+            a folder that is a file.
     """
     for name in formats:
         if name not in get_args(ImageFormat):
@@ -27,6 +29,10 @@ def claim_figures(folder: Path, formats: tuple[ImageFormat, ...]) -> None:
             raise ValueError(
                 "figures as png or svg need kaleido: install polysem[figures] (and a Chrome or Chromium)"
             ) from None
+        try:
+            go.Figure().to_image(format="svg")
+        except RuntimeError as error:
+            raise ValueError("figures as png or svg need a Chrome or Chromium that kaleido can start") from error
     if formats and folder.exists() and not folder.is_dir():
         raise ValueError(f"figures cannot be written to {folder}: it is not a directory")
 
@@ -46,11 +52,15 @@ def write_figures(
 
 
 def _image(figure: go.Figure, suffix: str) -> bytes:
-    """A picture on white with the figure's title."""
+    """A picture on white, with the figure's title above it."""
+    room = 40 if figure.layout.meta["title"] else 0
+    top = figure.layout.margin.t or TEMPLATE.layout.margin.t
     titled = go.Figure(figure)
-    title = figure.layout.meta["title"]
-    titled.update_layout(paper_bgcolor="white", plot_bgcolor="white", title={"text": title, "x": 0.5})
-    if title:
-        titled.update_layout(margin={"t": 100})
-    image: bytes = titled.to_image(format=suffix, width=900, height=figure.layout.height + 60, scale=2)
+    titled.update_layout(
+        paper_bgcolor="white",
+        plot_bgcolor="white",
+        title={"text": figure.layout.meta["title"], "x": 0.01, "y": 0.98, "yanchor": "top"},
+        margin={"t": top + room},
+    )
+    image: bytes = titled.to_image(format=suffix, width=900, height=figure.layout.height + room, scale=2)
     return image

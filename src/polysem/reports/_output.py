@@ -4,6 +4,8 @@ import os
 import tempfile
 from pathlib import Path
 
+EXISTS = "exists: choose another with --out, or overwrite it with --force"
+
 
 def claim(path: Path, *, force: bool) -> Path:
     """Check that a file may be written there, before any work is done for it.
@@ -12,16 +14,27 @@ def claim(path: Path, *, force: bool) -> Path:
         ValueError: something is there already and `force` is off, it is a directory, or its folder cannot be
             written to.
     """
-    if path.is_dir():
-        raise ValueError(f"output {path} is a directory: name a file")
-    if path.exists() and not force:
-        raise ValueError(f"output {path} exists: choose another with --out, or overwrite it with --force")
-    folder = path.parent
-    if not folder.is_dir():
-        raise ValueError(f"output {path} cannot be written: there is no directory {folder}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"output {path} cannot be written: no permission to write in {folder}")
+    try:
+        problem = _problem(path, force)
+    except OSError as error:
+        problem = f"cannot be written: {error.strerror}"
+    if problem:
+        raise ValueError(f"output {path} {problem}")
     return path
+
+
+def _problem(path: Path, force: bool) -> str:
+    """Why a file may not be written, in words; empty if it may."""
+    folder = path.parent
+    if path.is_dir():
+        return "is a directory: name a file"
+    if path.exists() and not force:
+        return EXISTS
+    if not folder.is_dir():
+        return f"cannot be written: there is no directory {folder}"
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids):
+        return f"cannot be written: no permission to write in {folder}"
+    return ""
 
 
 def write(path: Path, content: str | bytes, *, force: bool) -> None:
@@ -41,7 +54,7 @@ def write(path: Path, content: str | bytes, *, force: bool) -> None:
             temporary.unlink()
     except FileExistsError:
         temporary.unlink()
-        raise ValueError(f"output {path} exists: choose another with --out, or overwrite it with --force") from None
+        raise ValueError(f"output {path} {EXISTS}") from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -94,16 +94,12 @@ def _chapter(chapter: Chapter, level: int = 2) -> str:
 
 def _prose(text: str) -> str:
     """Escaped text, with `x_i`, `x_{i+1}` and `a^i` set as sub- and superscripts (but not `word_embeddings`)."""
-    text = escape(text)
-    text = re.sub(
-        r"(?<![A-Za-z0-9_])([A-Za-zΣ])_(?:\{([^{}]*)\}|([A-Za-z0-9]{1,2}))(?![A-Za-z0-9_])", r"\1<sub>\2\3</sub>", text
-    )
-    return re.sub(r"\^([A-Za-z0-9])(?![A-Za-z0-9])", r"<sup>\1</sup>", text)
+    return SUPERSCRIPT.sub(r"<sup>\1</sup>", SUBSCRIPT.sub(r"\1<sub>\2\3</sub>", escape(text)))
 
 
 def _figure(identifier: str, figure: go.Figure) -> str:
-    # "</" would end the script element that carries the data.
-    data = json.dumps(json.loads(figure.to_json())).replace("</", "<\\/")
+    # "</script" would end the element that carries the data, and "<!--<script" would keep it from ending.
+    data = json.dumps(json.loads(figure.to_json())).replace("<", "\\u003c")
     title, caption = figure.layout.meta["title"], figure.layout.meta["caption"]
     heading = f"<h3>{escape(title)}</h3>" if title else ""
     return (

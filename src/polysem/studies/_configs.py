@@ -1,5 +1,6 @@
 """Settings of the experiments: numbers only, without torch."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,7 @@ class StackConfig:
         _checks.whole("n_features", self.n_features)
         _checks.whole("n_grid", self.n_grid, 2)
         _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
-        _checks.require(self.kurtosis > 1, "kurtosis", self.kurtosis, "above 1")
+        _checks.require(1 < self.kurtosis < math.inf, "kurtosis", self.kurtosis, "above 1 and finite")
 
 
 @dataclass(frozen=True)
@@ -58,16 +59,17 @@ class PhaseConfig:
         for name in ("n_kurtosis", "n_ratio"):
             _checks.whole(name, getattr(self, name), 2)
         low, high = self.kurtosis_range
-        _checks.require(1 < low < high, "kurtosis_range", self.kurtosis_range, "ascending and above 1")
+        ascending = 1 < low < high < math.inf
+        _checks.require(ascending, "kurtosis_range", self.kurtosis_range, "ascending, above 1 and finite")
         _checks.require(self.n_ratio % 2 == 0, "n_ratio", self.n_ratio, "even")
-        _checks.require(self.largest_ratio > 1, "largest_ratio", self.largest_ratio, "above 1")
+        _checks.require(1 < self.largest_ratio < math.inf, "largest_ratio", self.largest_ratio, "above 1 and finite")
         _checks.whole("restarts", self.restarts)
         _checks.whole("seed", self.seed, 0)
 
 
 @dataclass(frozen=True)
 class TrainedConfig:
-    """Features with importances `decay^i` and equal kurtosis in `d_hidden` dimensions, trained from many starts."""
+    """Features with importances `decay^i` and equal kurtosis in fewer dimensions, trained from many starts."""
 
     n_features: int = 20
     d_hidden: int = 5
@@ -80,8 +82,10 @@ class TrainedConfig:
         """Check the ranges."""
         for name in ("n_features", "d_hidden", "restarts"):
             _checks.whole(name, getattr(self, name))
+        scarce = self.d_hidden < self.n_features
+        _checks.require(scarce, "d_hidden", self.d_hidden, f"below n_features, {self.n_features}")
         _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
-        _checks.require(self.kurtosis > 1, "kurtosis", self.kurtosis, "above 1")
+        _checks.require(1 < self.kurtosis < math.inf, "kurtosis", self.kurtosis, "above 1 and finite")
         _checks.whole("seed", self.seed, 0)
 
 
@@ -149,7 +153,7 @@ class WidthConfig:
             _checks.whole(name, getattr(self, name))
         _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
         if self.kurtosis is not None:
-            _checks.require(self.kurtosis >= 1, "kurtosis", self.kurtosis, "at least 1")
+            _checks.require(1 <= self.kurtosis < math.inf, "kurtosis", self.kurtosis, "at least 1 and finite")
             _checks.require(
                 self.feature_probability is None, "kurtosis", self.kurtosis, "left out with a feature_probability"
             )

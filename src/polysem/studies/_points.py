@@ -49,7 +49,9 @@ class Points:
         first_capacity: grid `[n_grid]` of `C_1`; the second feature owns `1 − C_1`.
         benefit: `−dL_i/dC_i` `[n_points, 2, n_grid]` on that grid.
         optimum: the optimal allocation, batch `[n_points]`.
+        optimum_benefit: marginal benefits `[n_points, 2]` there.
         trained_capacity: capacities `[n_points, 2]` of the best trained start.
+        trained_benefit: marginal benefits `[n_points, 2]` there.
         trained_loss: its loss `[n_points]`.
     """
 
@@ -57,7 +59,9 @@ class Points:
     first_capacity: Tensor
     benefit: Tensor
     optimum: Allocation
+    optimum_benefit: Tensor
     trained_capacity: Tensor
+    trained_benefit: Tensor
     trained_loss: Tensor
 
 
@@ -75,13 +79,16 @@ def points(config: PointsConfig = PointsConfig()) -> Points:
     v = torch.tensor([[1.0, point.ratio] for point in POINTS], dtype=torch.float64)
     first = torch.linspace(0, 1, config.n_grid, dtype=torch.float64)
     grid = torch.stack([first, 1 - first])
+    optimum = allocate(v, kurtosis[:, None], torch.ones(len(POINTS), dtype=torch.float64))
     best, loss = train_pairs(v, kurtosis, restarts=config.restarts, seed=config.seed)
     return Points(
         points=POINTS,
         first_capacity=first,
         benefit=marginal_benefit(v[..., None], kurtosis[:, None, None], grid),
-        optimum=allocate(v, kurtosis[:, None], torch.ones(len(POINTS), dtype=torch.float64)),
+        optimum=optimum,
+        optimum_benefit=marginal_benefit(v, kurtosis[:, None], optimum.capacity),
         trained_capacity=best,
+        trained_benefit=marginal_benefit(v, kurtosis[:, None], best),
         trained_loss=loss,
     )
 

@@ -38,7 +38,7 @@ def width(config: WidthConfig = WidthConfig()) -> Width:
     Example:
         >>> result = width(WidthConfig(n_features=3))
         >>> [round(loss, 3) for loss in result.whole.loss.tolist()]
-        [7.6, 2.345, 0.0]
+        [8.049, 2.285, 0.0]
 
     Source: ours.
     """
