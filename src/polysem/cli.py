@@ -164,7 +164,7 @@ class Analyze:
                 )
             )
         _print_table(("matrix", "stored", "--features rows", "--features columns"), tuple(rows))
-        print(f"\n{len(rows)} matrices; {len(file.skipped)} other entries are not floating-point matrices.")
+        print(f"\nMatrices: {len(rows)}. Other entries, which are no floating-point matrices: {len(file.skipped)}.")
         if rows:
             print(f"Measure one of them with --tensor NAME --features rows|columns, for instance --tensor {rows[0][0]}")
 

@@ -128,6 +128,12 @@ def test_orthogonal_blocks_of_different_norm(ratio: float, dtype: torch.dtype) -
     assert_close(ps.capacity(W).double(), expected, rtol=1e-5, atol=0)
 
 
+@pytest.mark.parametrize("exponent", [-290, -150, 150, 290])
+def test_extreme_scale_of_faint_blocks(exponent: int) -> None:
+    W = torch.block_diag(random_matrix(0, 5, 3), random_matrix(1, 4, 2) * 1e-6)
+    assert_close(ps.capacity(W * 10.0**exponent), ps.capacity(W), rtol=1e-9, atol=0)
+
+
 def test_rows_beyond_precision_are_counted() -> None:
     """Orthogonal rows with norm ratio 1e-12: κ = 1e24, where rounding of a dot product decides."""
     W = torch.tensor([[1.0, 1.0, 1.0], [1e-12, -1e-12, 0.0], [0.0, 0.0, 0.0]], dtype=torch.float64)

@@ -41,7 +41,8 @@ def capacity(
     The second form is evaluated in the working precision; where `κ_i = λ_max(M) |W_i|² / (W_iᵀ M W_i)` says that
     this is not enough it is evaluated again in float64, and where `κ_i > 1e8` from the triangular factor of `W`.
     The result is then within 1e-5 (relative) of exact arithmetic for `κ_i ≤ 1e16`; a RuntimeWarning counts rows
-    beyond. Differentiable; the gradient at a zero row is zero.
+    beyond. Differentiable (in float64 where the value needs it, so to about `2e-16 κ_i`); the gradient at a zero row is
+    zero.
 
     Args:
         W: embeddings, **features as rows** (pass `W.mT` for the other layout). float16 and bfloat16 are computed in
@@ -176,14 +177,12 @@ def _operator_form(readout: Tensor, embedding: Tensor, dtype: torch.dtype) -> tu
 def _factor_form(readout: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
     """The same ratio from the triangular factor of `W`, where the error grows with `√κ` instead of `κ`."""
     with torch.no_grad():
-        scale = _global_scale(embedding, torch.float64)
-        scaled = embedding.to(torch.float64) if scale is None else embedding.to(torch.float64) * scale
-        frame = spectrum(TensorRows(scaled), exact=True)
+        frame = spectrum(TensorRows(embedding), exact=True)
         results, beyond = [], []
-        for W, V in zip(TensorRows(scaled).blocks(), TensorRows(readout).blocks(), strict=True):
+        for W, V in zip(TensorRows(embedding).blocks(), TensorRows(readout).blocks(), strict=True):
             _, units = polar(V.to(torch.float64))
             coordinates = frame.coordinates(units)
-            own = torch.linalg.vecdot(units, W)
+            own = torch.linalg.vecdot(units, W.to(torch.float64))
             results.append(frame.capacity(own, coordinates))
             beyond.append(~(frame.condition(coordinates) <= LIMIT_FACTOR))
         return torch.cat(results, -1), torch.cat(beyond, -1)
