@@ -10,22 +10,16 @@ Usage: python benchmarks/capacity.py [--threads 2] [--device cpu]
 """
 
 import argparse
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import polysem as ps
-
-PAGE = 4096
-
-
-def resident() -> int:
-    """Resident memory of this process in bytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
 def best_times(*functions: Callable[[], object], repeats: int = 7) -> list[float]:
@@ -46,29 +40,32 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def peak_bytes(function: Callable[[], object], device: str) -> int:
-    """Most memory beyond the present that a call holds at once."""
-    if device == "cuda":
+def peak_bytes(function: Callable[[Tensor], object], W: Tensor) -> int:
+    """Most memory beyond the input that a call holds at once; on CPU in a process of its own, whose heap is fresh."""
+    if W.is_cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
-        function()
+        function(W)
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
-    before, peak, running = resident(), 0, True
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(_peak_here, function, tuple(W.shape)).result()
 
-    def watch() -> None:
-        nonlocal peak
-        while running:
-            peak = max(peak, resident())
-            time.sleep(0.0005)
 
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    function()
-    running = False
-    watcher.join()
-    return max(peak - before, PAGE)
+def _peak_here(function: Callable[[Tensor], object], shape: tuple[int, int]) -> int:
+    function(torch.randn(16, 4))  # load what is loaded once
+    W = torch.randn(shape)
+    Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
+    before = _status("VmRSS")
+    function(W)
+    return _status("VmHWM") - before
+
+
+def _status(field: str) -> int:
+    """A memory figure of this process in bytes."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024
 
 
 def by_gram_matrix(W: Tensor) -> Tensor:
@@ -103,12 +100,9 @@ def main() -> None:
         print(f"time over two products  {n:>6} × {d}: {ratio:.2f}  ({ours:.4f} s over {floor:.4f} s; goal <= 1.5)")
 
     W = matrix(32_768, 256)
-    gram, ours = best_times(lambda: by_gram_matrix(W), lambda: ps.capacity(W), repeats=2)
+    (gram,), (ours,) = best_times(lambda: by_gram_matrix(W), repeats=2), best_times(lambda: ps.capacity(W))
     print(f"speed-up over N×N        32768 × 256: {gram / ours:.0f}x  ({gram:.2f} s over {ours:.4f} s; goal >= 100)")
-    small, large = (
-        peak_bytes(lambda: ps.capacity(W), options.device),
-        peak_bytes(lambda: by_gram_matrix(W), options.device),
-    )
+    small, large = peak_bytes(ps.capacity, W), peak_bytes(by_gram_matrix, W)
     print(
         f"memory ratio over N×N    32768 × 256: {large / small:.0f}x  "
         f"({large / 2**20:.0f} MiB over {small / 2**20:.1f} MiB beyond the input; goal >= 50)"

@@ -164,9 +164,9 @@ def _operator_form(readout: Tensor, embedding: Tensor, dtype: torch.dtype) -> tu
     top = largest_eigenvalue_bound(operator)[..., None]
     results, hards = [], []
     for W, V in zip(blocks(embedding, W_scale), blocks(readout, V_scale), strict=True):
-        squared_norm = torch.linalg.vecdot(V, V)
+        squared_norm = torch.linalg.vecdot(V, V) if grad else torch.linalg.vector_norm(V, dim=-1).square()
         own = squared_norm if same else torch.linalg.vecdot(V, W)
-        spent = torch.linalg.vecdot(V @ operator, V)
+        spent = torch.linalg.vecdot(V @ operator, V) if grad else (V @ operator).mul_(V).sum(-1)
         results.append(ratio(own, spent))
         # Written so that a NaN counts as hard, and a row lost to underflow too; only true zero rows do not.
         hard = ~((top * squared_norm <= limit * spent) & (squared_norm >= tiny))
@@ -199,7 +199,8 @@ def _global_scale(tensor: Tensor, dtype: torch.dtype) -> Tensor | None:
 def _largest(tensor: Tensor) -> Tensor:
     """The largest absolute entry of each matrix."""
     tensor = tensor.detach()
-    return torch.maximum(tensor.amax((-2, -1)), -tensor.amin((-2, -1)))
+    low, high = tensor.aminmax() if tensor.ndim == 2 else (tensor.amin((-2, -1)), tensor.amax((-2, -1)))
+    return torch.maximum(high, -low)
 
 
 def _single_precision_serves(*matrices: Tensor) -> bool:

@@ -20,7 +20,7 @@ LIMIT_FACTOR = 1e16
 
 def frame_operator(blocks: Iterable[Tensor]) -> Tensor:
     """Sum `Xᵀ X` over at least one block of rows, in its dtype: `M = Wᵀ W`, `[*batch, d_hidden, d_hidden]`."""
-    return reduce(torch.add, (block.mT @ block for block in blocks))
+    return reduce(Tensor.add_, (block.mT @ block for block in blocks))
 
 
 def largest_eigenvalue_bound(operator: Tensor) -> Tensor:
