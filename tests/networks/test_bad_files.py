@@ -5,8 +5,7 @@ import pickle
 import struct
 import tempfile
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polysem.networks import WeightFileError, load
+from unprivileged import as_nobody, public_folder
 
 pytestmark = pytest.mark.bad_input
 
@@ -92,24 +92,8 @@ def test_what_is_not_a_regular_file(tmp_path: Path) -> None:
     assert problem(tmp_path / "w.npy") == "not a regular file"
 
 
-@contextmanager
-def as_nobody() -> Iterator[None]:
-    """Root may read everything: give up its rights for a while."""
-    if os.geteuid() != 0:
-        yield
-        return
-    os.seteuid(65534)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-
-
 def test_no_permission() -> None:
-    """Folders of `tmp_path` are closed to others, so that the control needs one of its own."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        folder.chmod(0o755)
+    with public_folder() as folder:
         path = write(folder, "w.npy")
         path.chmod(0o644)
         with as_nobody():

@@ -7,6 +7,9 @@ from torch import Tensor
 from polysem.plots._style import CAPACITY_SCALE, array, styled
 from polysem.studies import PhaseDiagram, Point
 
+LABEL_PLACES = {"A": "bottom right", "B": "top right", "C": "top center", "F": "bottom right"}
+"""Where the letters of points stand that lie on a boundary or near it."""
+
 
 def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple[str, go.Figure]]:
     """The second feature's capacity by theory and by training, each with the boundaries and the points A to F."""
@@ -51,11 +54,12 @@ def _phase_figure(
         colorbar={"title": {"text": "C₂"}, "thickness": 14},
         hovertemplate="F %{x:.2f}<br>v₂/v₁ %{y:.3f}<br>C₂ %{z:.3f}<extra></extra>",
     )
-    diminishing = torch.linspace(3, float(kurtosis[-1]), 200, dtype=torch.float64)
-    for boundary in (2 / (diminishing - 1), (diminishing - 1) / 2):
+    across, up = torch.stack([kurtosis[[0, -1]], ratio[[0, -1]]]).log10().tolist()
+    F = torch.logspace(across[0], across[1], 400, dtype=torch.float64)
+    for boundary in ((2 / (F - 1)).clamp(max=1), ((F - 1) / 2).clamp(min=1)):  # both are 1 up to F = 3
         figure.add_scatter(
-            x=array(torch.cat([kurtosis[:1], diminishing])),
-            y=array(torch.cat([torch.ones(1, dtype=torch.float64), boundary])),
+            x=array(F),
+            y=array(boundary),
             mode="lines",
             line={"color": "#ffffff", "width": 2.5},
             hoverinfo="skip",
@@ -66,7 +70,7 @@ def _phase_figure(
         y=[point.ratio for point in points],
         text=[point.name for point in points],
         mode="markers+text",
-        textposition="middle right",
+        textposition=[LABEL_PLACES.get(point.name, "middle right") for point in points],
         textfont={"color": "#ffffff", "size": 15},
         marker={"color": "#ffffff", "size": 8, "line": {"color": "#000000", "width": 1}},
         hovertext=[f"{point.name}: {point.says}" for point in points],
@@ -90,11 +94,10 @@ def _phase_figure(
         },
         margin={"t": 60},
     )
-    ends = torch.stack([kurtosis[[0, -1]], ratio[[0, -1]]]).log10().tolist()
-    ticks = [2, 3, 5, 10, 20, 40]
+    ticks = [2.0, 3, 5, 10, 20, 40]
     figure.layout.xaxis.update(
-        type="log", range=ends[0], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], tickangle=0
+        type="log", range=across, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks], tickangle=0
     )
     ticks = [0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20]
-    figure.update_yaxes(type="log", range=ends[1], tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_yaxes(type="log", range=up, tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     return figure

@@ -113,23 +113,23 @@ def _density(x: torch.Tensor, y: torch.Tensor, bins: int = 60) -> tuple[torch.Te
 
 def _spectrum(report: CapacityReport) -> go.Figure:
     eigenvalues = report.singular_values.square()
-    positive = eigenvalues > 0
-    direction = positive.nonzero()[:, 0] + 1
+    shown = (eigenvalues > 0) & eigenvalues.isfinite()
+    direction = shown.nonzero()[:, 0] + 1
     figure = go.Figure()
     figure.add_scatter(
         x=array(direction),
-        y=array(eigenvalues[positive]),
+        y=array(eigenvalues[shown]),
         mode="lines+markers",
         line={"color": FIRST, "width": 1.5},
         marker={"size": 4},
         name="this matrix",
     )
     if len(direction):
-        mean = float(eigenvalues.mean())
+        mean = float(eigenvalues[shown].sum() / len(eigenvalues))
         figure.add_scatter(
             x=[1, report.d_hidden], y=[mean, mean], mode="lines", line={"dash": "dot", "color": NULL}, name="mean"
         )
-        figure.update_yaxes(log_axis(float(eigenvalues[positive].min()), float(eigenvalues.max())))
+        figure.update_yaxes(log_axis(float(eigenvalues[shown].min()), float(eigenvalues[shown].max())))
     return styled(
         figure,
         caption=f"How unequally the directions are used: flat for random directions; {report.rank:,} of "

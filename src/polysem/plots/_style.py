@@ -1,5 +1,6 @@
 """The look that all figures share: colours that tell features apart for every eye, on light and dark pages."""
 
+import math
 from typing import Any
 
 import numpy.typing as npt
@@ -49,11 +50,12 @@ TEMPLATE = go.layout.Template(
 
 
 def log_axis(low: float, high: float) -> dict[str, Any]:
-    """A logarithmic axis over a range, with as many labels as can be read: digits on few decades, else powers."""
-    span = high / low
-    if span < 30:
-        return {"type": "log", "dtick": "D1" if span < 5 else "D2", "tickformat": "~g"}
-    return {"type": "log", "dtick": 1 if span < 1e8 else 2, "exponentformat": "power"}
+    """A logarithmic axis over a range, with as many labels as can be read: four on few decades, else powers."""
+    decades = math.log10(high) - math.log10(low)
+    if decades < 1.5:
+        even = (low * 10 ** (decades * step / 3) for step in range(4))
+        return {"type": "log", "tickvals": sorted({float(f"{value:.1e}") for value in even}), "tickformat": "~g"}
+    return {"type": "log", "dtick": math.ceil(decades / 4), "exponentformat": "power"}
 
 
 def array(values: Tensor) -> npt.NDArray[Any]:

@@ -93,9 +93,11 @@ def _boundary_offset(measured: Tensor, kurtosis: Tensor, ratio: Tensor) -> float
         boundaries = (2 / (F - 1), (F - 1) / 2) if F > 3 else (1.0, 1.0)
         codes = measured[:, column]
         for code, boundary in zip((Phase.FIRST_ONLY, Phase.SECOND_ONLY), boundaries, strict=True):
-            # The measured boundary lies midway between the last cell of one phase and the first of the next.
-            below = int((codes == Phase.FIRST_ONLY).sum() if code == Phase.FIRST_ONLY else (codes != code).sum())
+            below = (codes == code if code == Phase.FIRST_ONLY else codes != code).long()
+            leading, trailing = int(below.cumprod(0).sum()), int((1 - below).flip(0).cumprod(0).sum())
             expected = (math.log(boundary) - float(ratio[0].log())) / step
             expected = min(max(expected, -0.5), len(ratio) - 0.5)
-            largest = max(largest, abs(below - 0.5 - expected))
+            # Midway between the last cell of one phase and the first of the next; cells out of order give two places.
+            measured_at = (leading - 0.5, len(ratio) - trailing - 0.5)
+            largest = max(largest, *(abs(place - expected) for place in measured_at))
     return largest

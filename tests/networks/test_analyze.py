@@ -1,0 +1,115 @@
+"""Matrices in files measured: against loops, against the same matrix in memory, and on a real network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+import reference
+from polysem.measure import CapacityReport, report
+from polysem.networks import Analysis, WeightFileError, analyze
+
+W = torch.randn(30, 7, generator=torch.Generator().manual_seed(0)) * torch.logspace(-1, 1, 30)[:, None]
+
+
+def save(path: Path, matrix: Tensor) -> str:
+    """The name of the matrix in the file."""
+    if path.suffix == ".safetensors":
+        safetensors.torch.save_file({"layer.W": matrix.contiguous(), "bias": torch.ones(7)}, path)
+    elif path.suffix == ".pt":
+        torch.save({"layer": {"W": matrix}, "bias": torch.ones(7)}, path)
+    elif path.suffix == ".npz":
+        np.savez(path, **{"layer.W": matrix.numpy(), "bias": np.ones(7)})
+    else:
+        np.save(path, matrix.numpy())
+        return path.stem
+    return "layer.W"
+
+
+def assert_same(found: CapacityReport, expected: CapacityReport) -> None:
+    for name in ("capacity", "leverage", "row_norm", "singular_values", "edges"):
+        assert_close(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-12)
+    for null in ("isotropic", "covariance"):
+        assert_close(getattr(found, null).totals, getattr(expected, null).totals, rtol=1e-4, atol=0)
+    assert found.to_dict().keys() == expected.to_dict().keys()
+    assert (found.n_features, found.d_hidden, found.rank) == (expected.n_features, expected.d_hidden, expected.rank)
+
+
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.npz", "w.npy"])
+@pytest.mark.parametrize("features", ["rows", "columns"])
+def test_every_format_in_both_readings(name: str, features: str, tmp_path: Path) -> None:
+    tensor = save(tmp_path / name, W)
+    found = analyze(str(tmp_path / name), tensor, features=features, draws=3, seed=5)
+    matrix = W if features == "rows" else W.T
+    assert_close(found.report.capacity, reference.capacity(matrix), rtol=1e-6, atol=1e-12)
+    assert_same(found.report, report(matrix.contiguous(), draws=3, seed=5))
+    assert (found.path, found.tensor) == (tmp_path / name, tensor)
+    assert (found.stored_shape, found.features) == ((30, 7), features)
+    assert (found.report.n_features, found.report.d_hidden) == tuple(matrix.shape)
+
+
+def test_columns_are_the_rows_of_the_transpose(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", W.numpy())
+    np.save(tmp_path / "b.npy", W.T.contiguous().numpy())
+    columns, rows = analyze(tmp_path / "a.npy", "a", features="columns"), analyze(tmp_path / "b.npy", "b")
+    assert_same(columns.report, rows.report)
+    assert not torch.equal(analyze(tmp_path / "a.npy", "a").report.capacity[:7], columns.report.capacity)
+
+
+def test_norm_policy_draws_and_seed_are_passed_on(tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", W.numpy())
+    unit = analyze(tmp_path / "w.npy", "w", norm="unit", draws=4).report
+    assert_close(unit.capacity, reference.capacity(W / W.norm(dim=1, keepdim=True)), rtol=1e-6, atol=0)
+    assert len(unit.isotropic.totals) == 4
+    first, same, other = (analyze(tmp_path / "w.npy", "w", seed=seed).report.covariance.totals for seed in (1, 1, 2))
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+@pytest.fixture(scope="module")
+def minilm(minilm_file: Path) -> Analysis:
+    return analyze(minilm_file, "encoder.layer.0.intermediate.dense.weight", draws=2)
+
+
+def test_a_layer_of_a_real_network(minilm: Analysis, minilm_file: Path) -> None:
+    """The inputs of 1,536 neurons in R^384, against the matrix in memory."""
+    assert minilm.stored_shape == (1536, 384)
+    matrix = safetensors.torch.load_file(minilm_file)[minilm.tensor].double()
+    G = matrix @ matrix.T
+    assert_close(minilm.report.capacity, G.diagonal().square() / G.square().sum(1), rtol=1e-9, atol=0)
+    assert_close(minilm.report.leverage.sum(), torch.tensor(384.0).double(), rtol=1e-9, atol=0)
+
+
+def test_the_columns_of_a_real_layer(minilm: Analysis) -> None:
+    """The writes of the same neurons are stored as columns."""
+    found = analyze(minilm.path, "encoder.layer.0.output.dense.weight", features="columns", draws=2)
+    assert found.stored_shape == (384, 1536)
+    assert (found.report.n_features, found.report.d_hidden) == (1536, 384)
+    assert 0 < found.report.total < 384
+
+
+@pytest.mark.bad_input
+def test_what_cannot_be_measured(tmp_path: Path) -> None:
+    path = tmp_path / "w.npz"
+    bad = W.clone()
+    bad[11, 3] = bad[20, 2] = float("nan")
+    np.savez(path, W=W.numpy(), bad=bad.numpy(), bias=np.ones(7))
+    for arguments, error, said in (
+        ({"tensor": "V"}, WeightFileError, "no matrix 'V' among the 2 matrices of the file"),
+        ({"tensor": "bias"}, WeightFileError, "'bias' is not a matrix of floating-point numbers: 1-D of shape"),
+        ({"tensor": "W", "features": "both"}, ValueError, "features must be 'rows' or 'columns', got 'both'"),
+        ({"tensor": "W", "norm": "l2"}, ValueError, "norm must be "),
+        ({"tensor": "W", "draws": 1}, ValueError, "draws must be a whole number of at least 2, got 1"),
+        ({"tensor": "W", "seed": -1}, ValueError, "seed must be a whole number of at least 0, got -1"),
+        ({"tensor": "bad"}, ValueError, "must be finite, got NaN or infinity in row 11 "),
+        ({"tensor": "bad", "features": "columns"}, ValueError, "must be finite, got NaN or infinity in row 2 "),
+    ):
+        with pytest.raises(error) as caught:
+            analyze(path, **arguments)
+        assert said in str(caught.value)
+    with pytest.raises(WeightFileError, match="no such file"):
+        analyze(tmp_path / "absent.npy", "absent")

@@ -1,0 +1,117 @@
+"""What holds of every figure: labels, captions, one look, and a sound JSON."""
+
+import json
+from collections.abc import Callable, Iterator
+
+import plotly.graph_objects as go
+import plotly.io
+import pytest
+import torch
+from torch.testing import assert_close
+
+from drawn import numbers
+from polysem import plots, studies
+from polysem.measure import report
+
+Figures = dict[str, go.Figure]
+
+
+def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
+    W = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
+    trained = studies.trained(studies.TrainedConfig(n_features=6, d_hidden=2, restarts=2))
+    phase = studies.phase_diagram(studies.PhaseConfig(n_kurtosis=4, n_ratio=4, restarts=2))
+    yield "points", plots.point_figures(studies.points(studies.PointsConfig(n_grid=5, restarts=2)))
+    yield "stack", [("curves", plots.stack_figure(studies.stack(studies.StackConfig(n_features=4))))]
+    yield "phase", plots.phase_figures(phase, studies.POINTS)
+    yield "trained", [("capacity", plots.capacity_figure(trained)), ("gram", plots.gram_figure(trained))]
+    yield "width", plots.width_figures(studies.width(studies.WidthConfig(n_features=5)))
+    yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
+    yield "report", plots.report_figures(report(W, draws=2))
+    yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
+
+
+@pytest.fixture(scope="module")
+def figures() -> Figures:
+    return {f"{group}-{name}": figure for group, members in made() for name, figure in members}
+
+
+def test_these_are_all(figures: Figures) -> None:
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 1 + 3 + 3
+    public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
+    assert public == {
+        "capacity_figure",
+        "errata_figure",
+        "gram_figure",
+        "phase_figures",
+        "point_figures",
+        "report_figures",
+        "stack_figure",
+        "width_figures",
+    }
+
+
+def each(check: Callable[[go.Figure], None], figures: Figures) -> None:
+    for name, figure in figures.items():
+        try:
+            check(figure)
+        except AssertionError as error:
+            raise AssertionError(name) from error
+
+
+def test_axes_have_titles(figures: Figures) -> None:
+    def check(figure: go.Figure) -> None:
+        axes = [key for key in figure.to_dict()["layout"] if key.startswith(("xaxis", "yaxis"))]
+        assert {"xaxis", "yaxis"} <= set(axes)
+        assert all(figure.layout[axis].title.text for axis in axes)
+        assert all(trace.colorbar.title.text for trace in figure.data if trace.type == "heatmap")
+
+    each(check, figures)
+
+
+def test_captions_are_one_sentence_or_more_on_one_line(figures: Figures) -> None:
+    def check(figure: go.Figure) -> None:
+        assert set(figure.layout.meta) == {"title", "caption"}
+        caption = figure.layout.meta["caption"]
+        assert len(caption) > 40
+        assert caption.endswith(".")
+        assert "\n" not in caption
+        assert "nan" not in caption
+        assert figure.layout.title.text is None  # the page sets it as text, which wraps
+
+    each(check, figures)
+
+
+def test_all_share_one_look(figures: Figures) -> None:
+    def check(figure: go.Figure) -> None:
+        assert figure.layout.template == plots.TEMPLATE
+
+    each(check, figures)
+
+
+def test_legends_name_every_trace_they_show(figures: Figures) -> None:
+    def check(figure: go.Figure) -> None:
+        shown = [trace for trace in figure.data if trace.type != "heatmap" and trace.showlegend is not False]
+        if len(shown) > 1:
+            names = [trace.name for trace in shown]
+            assert all(names)
+            assert len(set(names)) == len(names)
+
+    each(check, figures)
+
+
+def test_json_carries_the_figure_whole(figures: Figures) -> None:
+    def check(figure: go.Figure) -> None:
+        text = figure.to_json()
+        assert "NaN" not in text
+        assert "Infinity" not in text
+        back = plotly.io.from_json(text)
+        assert json.loads(back.to_json()) == json.loads(text)
+        compared = 0
+        for trace, again in zip(figure.data, back.data, strict=True):
+            for key in {"x", "y", "z"} & set(trace.to_plotly_json()):
+                if not isinstance(trace[key][0], str):
+                    assert_close(numbers(again[key]), numbers(trace[key]), rtol=0, atol=0, equal_nan=True)
+                    compared += 1
+        assert compared >= 2 * len(figure.data) or figure.data[0].type == "heatmap"
+
+    each(check, figures)

@@ -1,0 +1,114 @@
+"""The quick report: every experiment in it, its numbers at their goals, its figures those of the experiments."""
+
+import json
+import re
+from dataclasses import fields, replace
+
+import pytest
+
+from html_page import Page
+from polysem import plots, studies
+from polysem.reports import ReproduceConfig, Reproduction, reproduce, reproduce_titles
+
+
+def test_settings() -> None:
+    default, quick = ReproduceConfig.of(), ReproduceConfig.of(seed=3, quick=True)
+    assert default == ReproduceConfig()
+    assert default.phase.n_kurtosis == default.phase.n_ratio == 64
+    for name in ("points", "phase", "trained", "errata"):
+        assert getattr(default, name).seed == 0
+        assert getattr(quick, name).seed == 3
+    cells = quick.phase.n_kurtosis * quick.phase.n_ratio * quick.phase.restarts
+    assert cells < default.phase.n_kurtosis * default.phase.n_ratio * default.phase.restarts / 5
+    assert quick.trained.restarts < default.trained.restarts
+
+
+def test_progress_is_told_before_each_chapter(reproduction: Reproduction, titles: list[str]) -> None:
+    assert tuple(titles) == reproduce_titles()
+    assert tuple(chapter.title for chapter in reproduction.chapters) == ("Summary", *titles)
+
+
+def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
+    names = {chapter.name for chapter in reproduction.chapters}
+    assert {field.name for field in fields(ReproduceConfig)} <= names
+    headings = "".join(Page(reproduction.html).text("h2"))
+    assert all(title in headings for title in reproduce_titles())
+
+
+def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
+    lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
+    assert len(lines) == len(reproduction.summary.rows) == 9
+    for label, (measured, goal) in lines.items():
+        if "largest" in label or "excess" in label:
+            assert goal == "0"
+            assert abs(float(measured)) < 1e-6, label
+    (boundary,) = (measured for label, (measured, _) in lines.items() if "boundary" in label)
+    assert float(boundary.removesuffix(" cells")) <= 1
+    assert lines["Phase diagram: cells in the predicted phase"][0] == "100.00%"
+    (share,) = (measured for label, (measured, _) in lines.items() if "starts" in label)
+    assert share == "100%"
+    ((bought, fallen),) = (values for label, values in lines.items() if label.startswith("Width"))
+    assert float(bought) == pytest.approx(float(fallen), rel=1e-3)
+    assert float(fallen) > 1
+    (held,) = (measured for label, (measured, _) in lines.items() if label.startswith("Errata"))
+    assert re.fullmatch(r"(\d+) of \1", held)
+
+
+def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
+    cells = "".join(Page(reproduction.html).text("td"))
+    for row in reproduction.summary.rows:
+        assert all(cell in cells for cell in row)
+
+
+def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
+    figures = dict(reproduction.figures())
+    assert len(figures) == len(list(reproduction.figures())) == 15
+    page = Page(reproduction.html)
+    identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
+    assert identifiers == list(figures)
+    for shown, (name, figure) in zip(page.figures, figures.items(), strict=True):
+        assert shown == json.loads(figure.to_json()), name
+
+
+def test_figures_are_those_of_the_experiments(reproduction: Reproduction) -> None:
+    """Made again here, with the same seed: the same to the last bit."""
+    figures, config = dict(reproduction.figures()), ReproduceConfig.of(quick=True)
+    again = {
+        **{f"points-{name}": figure for name, figure in plots.point_figures(studies.points(config.points))},
+        "stack-curves": plots.stack_figure(studies.stack(config.stack)),
+        "trained-capacity": plots.capacity_figure(studies.trained(config.trained)),
+        **{f"width-{name}": figure for name, figure in plots.width_figures(studies.width(config.width))},
+        "errata-independence": plots.errata_figure(studies.errata(config.errata)),
+    }
+    for name, figure in again.items():
+        assert figures[name].to_json() == figure.to_json(), name
+
+
+def test_every_correction_is_shown(reproduction: Reproduction) -> None:
+    corrections = studies.errata(ReproduceConfig.of(quick=True).errata).corrections
+    chapter = reproduction.chapters[-1]
+    assert len(chapter.parts) == len(corrections) == 4
+    for part, correction in zip(chapter.parts, corrections, strict=True):
+        assert correction.title in part.title
+        assert correction.formula in " ".join(part.text)
+        (table,) = part.tables
+        assert [row[0] for row in table.rows] == [check.label for check in correction.checks]
+        assert {row[-1] for row in table.rows} == {"yes"}
+
+
+def test_a_report_of_other_settings_says_other_numbers() -> None:
+    """With two starts below F = 3 some cells keep the wrong winner, and the summary says so."""
+    quick = ReproduceConfig.of(quick=True)
+    poor = replace(
+        quick,
+        points=studies.PointsConfig(n_grid=2, restarts=1),
+        stack=studies.StackConfig(n_features=2),
+        phase=studies.PhaseConfig(n_kurtosis=8, n_ratio=8, kurtosis_range=(1.5, 2.9), largest_ratio=1.2, restarts=1),
+        trained=studies.TrainedConfig(n_features=3, d_hidden=1, restarts=1),
+        width=studies.WidthConfig(n_features=2),
+    )
+    lines = {label: measured for label, measured, _ in reproduce(poor).summary.rows}
+    assert lines["Phase diagram: cells in the predicted phase"] != "100.00%"
+    assert float(lines["Phase diagram: boundary, measured against formula"].split()[0]) > 1
+    assert float(lines["Phase diagram: largest |trained − predicted| capacity"]) > 0.5
+    assert "N = 3, D = 1: starts that reach the optimum" in lines
