@@ -296,7 +296,7 @@ def planned(found: dict) -> dict[int, float]:
 
 def test_a_plan_for_geometric_importances(run: Run, tmp_path: Path) -> None:
     found = run("plan", "--n-features", 6, "--decay", 0.5, "--kurtosis", 8, "--json").json()
-    assert found["features"] == "6 features, importances v = 0.5^i, kurtosis 8"
+    assert found["features"] == "6 features, importances v = 0.5ⁱ, kurtosis 8"
     v = [0.5**i for i in range(6)]
     for line in found["widths"]:
         best = theory.allocate(v, 8.0, line["width"])
@@ -330,7 +330,7 @@ def test_a_plan_as_a_table(run: Run, tmp_path: Path) -> None:
     done = run("plan", "--n-features", 3)
     assert done.err == ""
     title, _, header, _, *rows, _, page = done.out.splitlines()
-    assert title == "3 features, importances v = 0.9^i, kurtosis 20"
+    assert title == "3 features, importances v = 0.9ⁱ, kurtosis 20"
     assert re.split(r"  +", header)[1:4] == ["optimal loss", "price μ", "next dim. buys"]
     best = theory.plan([1.0, 0.9, 0.81], 20.0, [1, 2, 3])
     expected = zip(best.loss.tolist(), best.price.tolist(), best.next_gain.tolist(), strict=True)
@@ -478,6 +478,15 @@ def test_nothing_is_measured_for_a_page_that_cannot_be_written(
         assert_refused(run(*command, "--out", "absent/a.html"), "there is no directory absent")
     (tmp_path / "a-figures").touch()
     assert_refused(run("reproduce", "--out", "a.html", "--figures", "json"), "a-figures: it is not a directory")
+
+
+def test_a_disk_that_is_full(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fdopen", full)
+    assert_refused(run("plan"), "No space left on device")
+    assert tree(tmp_path) == {}
 
 
 @pytest.mark.bad_input

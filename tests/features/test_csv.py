@@ -23,11 +23,8 @@ def doubles(*values: float) -> torch.Tensor:
 @pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
 @pytest.mark.parametrize("start", ["", "\ufeff"])
 def test_columns_in_any_order(kind: str, ending: str, start: str, table: Path) -> None:
-    lines = [
-        f'name, {kind} ,importance,"a, b"',
-        "x,1,1e-3,",
-        '"y, z",0.25e1,  0 ,1' if kind == "kurtosis" else "y,.5,0,",
-    ]
+    second = "  0 ,0.25e1,1," if kind == "kurtosis" else "0,.5,,"
+    lines = [f'importance, {kind} ,"a, b",name', "1e-3,1,,x", f'{second}"y, z"']
     table.write_bytes(ending.join([start + lines[0], *lines[1:]]).encode())
     result = read_csv(str(table))
     assert_close(result.importance, doubles(1e-3, 0.0), rtol=0, atol=0)

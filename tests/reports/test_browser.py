@@ -227,8 +227,10 @@ def test_the_slider_moves_the_circles(browser: Browser, files: dict[str, Path], 
         shown.page.mouse.move(x, y)
         shown.page.wait_for_timeout(120)
         shown.page.mouse.click(x, y)
-        shown.page.wait_for_timeout(400)  # the circles travel
-        found = plot.evaluate(state)
+        found, before = plot.evaluate(state), None
+        while found != before:  # until the circles rest
+            shown.page.wait_for_timeout(300)
+            found, before = plot.evaluate(state), found
         total = found["active"] / 2
         assert total == pytest.approx(share * count, abs=1)
         best = allocate(v, 12.0, total)

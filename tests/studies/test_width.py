@@ -107,7 +107,7 @@ def test_a_probability_stands_for_a_kurtosis(slab: str) -> None:
 
 def test_twenty_is_the_kurtosis_that_nothing_else_says() -> None:
     assert_close(width(WidthConfig()).whole.loss, width(WidthConfig(kurtosis=20)).whole.loss, rtol=0, atol=0)
-    assert width(WidthConfig()).says == "40 features, importances v = 0.9^i, kurtosis 20"
+    assert width(WidthConfig()).says == "40 features, importances v = 0.9ⁱ, kurtosis 20"
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def _point_figure(result: Points, index: int) -> go.Figure:
         )
     for label, capacities, benefits, symbol, size in (
         ("optimum", result.optimum.capacity, result.optimum_benefit, "circle-open", 15),
-        ("trained", result.trained_capacity, result.trained_benefit, "x", 8),
+        ("trained", result.trained_capacity, result.trained_benefit, "x-thin", 9),
     ):
         capacity, other = capacities[index].tolist()
         benefit = benefits[index].tolist()

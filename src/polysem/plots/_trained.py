@@ -23,7 +23,7 @@ def capacity_figure(result: Trained) -> go.Figure:
         x=feature,
         y=array(result.capacity),
         mode="markers",
-        marker={"size": 7, "symbol": "x", "color": TRAINED},
+        marker={"size": 8, "symbol": "x-thin", "line": {"width": 2.5, "color": TRAINED}},
         name="trained",
     )
     figure.update_yaxes(range=[-0.04, 1.08])

@@ -75,5 +75,5 @@ def _features(config: WidthConfig) -> tuple[Tensor, Tensor, str]:
         kurtosis = torch.full_like(v, 20.0 if config.kurtosis is None else config.kurtosis)
     low, high = float(kurtosis.min()), float(kurtosis.max())
     span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-    source = f"from {config.csv}" if table else f"v = {config.decay:g}^i"
+    source = f"from {config.csv}" if table else f"v = {config.decay:g}ⁱ"
     return v, kurtosis, f"{len(v):,} features, importances {source}, kurtosis {span}"
