@@ -58,7 +58,7 @@ def test_a_plan_is_self_contained() -> None:
     html = plan_page(width(WidthConfig(n_features=4)))
     assert_self_contained(html)
     assert len(Page(html).figures) == 3
-    assert "4 features, importances v = 0.9^i, kurtosis 20" in Page(html).text("main")
+    assert "4 features, importances v = 0.9ⁱ, kurtosis 20" in Page(html).text("main")
 
 
 def test_parts_in_their_order() -> None:
