@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polysem.features._sparse import SparseFeatures, uniform
+from polysem.features._independent import IndependentFeatures
+from polysem.features._sparse import uniform
 
 
-class SparseUniform(SparseFeatures):
+class SparseUniform(IndependentFeatures):
     """Sparse features, uniform on [0, 1] when active, or on [-1, 1] if signed.
 
     Kurtosis `9 / (5 p)` if signed; else a mean `p/2` enters.
@@ -44,7 +45,7 @@ class SparseUniform(SparseFeatures):
 
     @classmethod
     def from_kurtosis(cls, kurtosis: object, *, standardise: bool = False) -> "SparseUniform":
-        """Signed features of a given kurtosis (the slab on [0, 1] is not symmetric); see `SparseFeatures`."""
+        """Signed features of a given kurtosis (the slab on [0, 1] is not symmetric); see `IndependentFeatures`."""
         p = super().from_kurtosis(kurtosis).feature_probability
         return cls(p, signed=True, standardise=standardise)
 
@@ -53,7 +54,7 @@ class SparseUniform(SparseFeatures):
         return 2 * unit - 1 if self._signed else unit
 
 
-class SparseGaussian(SparseFeatures):
+class SparseGaussian(IndependentFeatures):
     """Sparse features, standard normal when active: kurtosis `3 / p`.
 
     Arguments as in `SparseFeatures`.
@@ -70,7 +71,7 @@ class SparseGaussian(SparseFeatures):
         return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
-class SparseLaplace(SparseFeatures):
+class SparseLaplace(IndependentFeatures):
     """Sparse features, Laplace of unit variance when active: kurtosis `6 / p`.
 
     Arguments as in `SparseFeatures`.
@@ -88,7 +89,7 @@ class SparseLaplace(SparseFeatures):
         return size * _sign(shape, generator)
 
 
-class SparseSign(SparseFeatures):
+class SparseSign(IndependentFeatures):
     """Sparse features, 1 or -1 with equal chance when active: kurtosis `1 / p`.
 
     Arguments as in `SparseFeatures`.
