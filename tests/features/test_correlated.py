@@ -246,7 +246,7 @@ def test_every_feasible_correlation_is_reached(p: list[float], share: float, neg
     q = [1 - p[1] if negative and k == 1 else chance for k, chance in enumerate(p)]
     low, high = min(q), max(q)
     reach = math.sqrt(low * (1 - high) / (high * (1 - low)))
-    rho = (-1 if negative else 1) * share * reach
+    rho = (-1 if negative else 1) * share * reach * (1 - 1e-9)
     features = CorrelatedFeatures(SparseSign(p), [list(range(len(p)))], correlation=rho)
     pairs = features.pair_probability
     for i, j in itertools.combinations(range(len(p)), 2):
