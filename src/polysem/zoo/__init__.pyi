@@ -1,6 +1,11 @@
+from ._autoencoder import Autoencoder as Autoencoder
+from ._autoencoder import TiedAutoencoder as TiedAutoencoder
+from ._autoencoder import UntiedAutoencoder as UntiedAutoencoder
+from ._autoencoder_objective import AutoencoderObjective as AutoencoderObjective
 from ._expected import ExpectedLoss as ExpectedLoss
 from ._expected import expected_loss as expected_loss
 from ._model import Objective as Objective
+from ._model import PartialLoss as PartialLoss
 from ._model import ToyModel as ToyModel
 from ._quadratic import QuadraticModel as QuadraticModel
 from ._quadratic import QuadraticObjective as QuadraticObjective

@@ -1,6 +1,8 @@
 """What every family of toy models offers: rows, losses, and the exact loss as an objective to minimise."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -40,6 +42,22 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PartialLoss:
+    """An expected loss that has a closed form except for some inputs, which can be drawn.
+
+        E ℓ = exact + chance · E[draw]
+
+    Attributes:
+        exact: the part in closed form `[n_inst]`, float64.
+        draw: from a number of draws and a generator, what the drawn inputs add `[n_draws, n_inst]` given that the
+            input is one of them, and the exact chance of that, `[]` or `[n_inst]`.
+    """
+
+    exact: Float[Tensor, " n_inst"]
+    draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+
+
 class ToyModel(nn.Module, ABC):
     """A stack of `n_inst` independent toy models of one family and shape.
 
@@ -68,6 +86,10 @@ class ToyModel(nn.Module, ABC):
     @abstractmethod
     def exact_loss(self, features: SparseFeatures, importance: object) -> Float[Tensor, " n_inst"]:
         """Expected loss of each instance in closed form, differentiable by the parameters."""
+
+    def partial_loss(self, features: SparseFeatures, importance: object) -> PartialLoss | None:
+        """The expected loss where only a part of it has a closed form; None where `exact_loss` covers it all."""
+        return None
 
     @abstractmethod
     def per_sample_loss(
