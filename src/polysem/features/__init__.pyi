@@ -11,3 +11,4 @@ from ._slabs import SparseLaplace as SparseLaplace
 from ._slabs import SparseSign as SparseSign
 from ._slabs import SparseUniform as SparseUniform
 from ._sparse import SparseFeatures as SparseFeatures
+from ._strata import StratifiedSampler as StratifiedSampler

@@ -1,5 +1,6 @@
 """Sparse features that are independent of each other."""
 
+from abc import abstractmethod
 from typing import TypeVar
 
 import torch
@@ -23,6 +24,10 @@ class IndependentFeatures(SparseFeatures):
     """
 
     independent = True
+
+    @abstractmethod
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """Slab values below which a share `u` strictly between 0 and 1 of the slab lies."""
 
     @classmethod
     def from_kurtosis(cls: type[Kind], kurtosis: object, *, standardise: bool = False) -> Kind:

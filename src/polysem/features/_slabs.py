@@ -53,6 +53,9 @@ class SparseUniform(IndependentFeatures):
         unit = uniform(shape, generator)
         return 2 * unit - 1 if self._signed else unit
 
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return 2 * u - 1 if self._signed else u
+
 
 class SparseGaussian(IndependentFeatures):
     """Sparse features, standard normal when active: kurtosis `3 / p`.
@@ -69,6 +72,10 @@ class SparseGaussian(IndependentFeatures):
 
     def _slab(self, shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
         return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        quantile: Tensor = torch.special.ndtri(u)
+        return quantile
 
 
 class SparseLaplace(IndependentFeatures):
@@ -88,6 +95,10 @@ class SparseLaplace(IndependentFeatures):
         size = -torch.log1p(-uniform(shape, generator)) / 2**0.5
         return size * _sign(shape, generator)
 
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        tail = torch.minimum(u, 1 - u)
+        return torch.log(2 * tail) / 2**0.5 * torch.where(u < 0.5, 1.0, -1.0)
+
 
 class SparseSign(IndependentFeatures):
     """Sparse features, 1 or -1 with equal chance when active: kurtosis `1 / p`.
@@ -104,6 +115,9 @@ class SparseSign(IndependentFeatures):
 
     def _slab(self, shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
         return _sign(shape, generator)
+
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return torch.where(u < 0.5, -1.0, 1.0).to(u.dtype)
 
 
 def _sign(shape: torch.Size, generator: torch.Generator) -> Tensor:

@@ -130,7 +130,7 @@ class SparseFeatures(ABC):
             >>> x.shape, x[:, 1].abs().mean().item(), x[:, 0].abs().mean().item() < 0.02
             (torch.Size([1000, 2]), 1.0, True)
         """
-        n = _check_draw(n, generator, dtype)
+        n = check_draw(n, generator, dtype)
         return self._values(self._active(n, generator), generator).to(dtype)
 
     def sample_active(
@@ -163,7 +163,7 @@ class SparseFeatures(ABC):
             >>> (x > 0).sum(-1).tolist(), f"{weight.item():.6e}"
             ([1, 1, 1, 1, 1], '3.000000e-12')
         """
-        n = _check_draw(n, generator, dtype)
+        n = check_draw(n, generator, dtype)
         active, weight = self._some_active(n, generator)
         return self._values(active, generator).to(dtype), weight
 
@@ -204,7 +204,8 @@ def uniform(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "...
     return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
-def _check_draw(n: int, generator: torch.Generator, dtype: torch.dtype) -> int:
+def check_draw(n: int, generator: torch.Generator, dtype: torch.dtype) -> int:
+    """Return the number of samples, checked like the generator and the dtype."""
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if not dtype.is_floating_point:
