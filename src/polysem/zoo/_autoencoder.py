@@ -50,7 +50,7 @@ class Autoencoder(ToyModel):
         return self._act(torch.einsum("sid,ifd->sif", hidden, self.readout) + self.b)
 
     def exact_loss(self, features: SparseFeatures, importance: object) -> Float[Tensor, " n_inst"]:
-        """Expected loss `Σ_j I_j E (x̂_j - x_j)²` of each instance in closed form, differentiable once.
+        """Expected loss `Σ_j I_j E (x̂_j - x_j)²` of each instance in closed form, differentiable twice.
 
         Identity and square: from moments, for all features. ReLU and abs: `SparseUniform` (signed or raw) for up to
         two features, by exact quadrature; `SparseGaussian` for up to ten, over all sets of active features.

@@ -96,23 +96,38 @@ class AutoencoderObjective:
         return torch.cat([*(part.flatten(3) for part in rows), by_b], -1)
 
 
-class _Differentiable(torch.autograd.Function):
-    """The loss of an objective as a function that autograd differentiates, once, by the analytic gradient."""
+class _Loss(torch.autograd.Function):
+    """The losses of an objective; their derivative is a function that can be differentiated again."""
 
     @staticmethod
     def forward(ctx: Any, objective: Objective, theta: Tensor) -> Tensor:
-        """`objective.loss(theta)`."""
         ctx.save_for_backward(theta)
         ctx.objective = objective
         return objective.loss(theta)
 
     @staticmethod
+    def backward(ctx: Any, *slopes: Any) -> tuple[None, Tensor]:
+        return None, _weighted_gradient(ctx.objective, *ctx.saved_tensors, *slopes)
+
+
+class _Gradient(torch.autograd.Function):
+    """`weight · gradient(theta)`, for the second derivative."""
+
+    @staticmethod
+    def forward(ctx: Any, objective: Objective, theta: Tensor, weight: Tensor) -> Tensor:
+        gradient = objective.gradient(theta)
+        ctx.save_for_backward(theta, weight, gradient)
+        ctx.objective = objective
+        return weight[:, None] * gradient
+
+    @staticmethod
     @once_differentiable
-    def backward(ctx: Any, slope: Tensor) -> tuple[None, Tensor]:
-        """Nothing for the objective, the scaled gradient for `theta`."""
-        (theta,) = ctx.saved_tensors
-        return None, slope[:, None] * ctx.objective.gradient(theta)
+    def backward(ctx: Any, direction: Tensor) -> tuple[None, Tensor, Tensor]:
+        theta, weight, gradient = ctx.saved_tensors
+        curved = (ctx.objective.hessian(theta) @ direction[..., None])[..., 0]
+        return None, weight[:, None] * curved, (gradient * direction).sum(-1)
 
 
-differentiable_loss: Callable[[Objective, Tensor], Tensor] = _Differentiable.apply
-"""`objective.loss(theta)`, which autograd differentiates once, by the analytic gradient."""
+differentiable_loss: Callable[[Objective, Tensor], Tensor] = _Loss.apply
+"""`objective.loss(theta)`, which autograd differentiates by the analytic gradient, and that by the Hessian."""
+_weighted_gradient: Callable[[Objective, Tensor, Tensor], Tensor] = _Gradient.apply

@@ -9,6 +9,7 @@ from torch import Tensor
 from polysem.features import SparseFeatures, SparseGaussian, SparseUniform
 from polysem.zoo._activations import SLOPES, Activation
 from polysem.zoo._gaussian import GaussianLaw, support_losses
+from polysem.zoo._model import require_independent
 from polysem.zoo._moments import LinearOutputs, SquareOutputs, third_cumulant
 from polysem.zoo._outputs import KinkedOutputs, OutputLosses
 from polysem.zoo._supports import all_supports, at_least, sample_at_least, small_supports, up_to_two
@@ -35,6 +36,7 @@ class ExactPart:
 
 def exact_part(activation: str | Activation, features: SparseFeatures, n_inst: int, device: torch.device) -> ExactPart:
     """The closed form for an activation given by name and a law of inputs; a ValueError where there is none."""
+    require_independent(features)
     p, mean, variance, kurtosis, third = (
         value.to(device).expand(n_inst, -1)
         for value in (
@@ -83,11 +85,11 @@ def draw_gaussian_losses(
     features: SparseGaussian,
     G: Float[Tensor, "n_inst n n"],
     b: Float[Tensor, "n_inst n"],
-    n: int,
+    n_draws: int,
     generator: torch.Generator,
-) -> Float[Tensor, "n n_inst n"]:
+) -> Float[Tensor, "n_draws n_inst n"]:
     """Expected losses of the outputs on drawn supports of at least three features."""
-    active = sample_at_least(features.feature_probability, SAMPLED, n, generator).to(G.device)
+    active = sample_at_least(features.feature_probability, SAMPLED, n_draws, generator).to(G.device)
     masks = active if active.ndim == 3 else active[:, None]
     scale = _scale(features).to(G.device).expand(len(G), -1)
     return support_losses(G, b, scale, slopes, masks)

@@ -83,9 +83,9 @@ class ToyModel(nn.Module, ABC):
     def readout(self) -> Float[Tensor, "n_inst n_features d_hidden"]:
         """Direction in which each feature is read, as rows."""
 
-    @abstractmethod
     def exact_loss(self, features: SparseFeatures, importance: object) -> Float[Tensor, " n_inst"]:
-        """Expected loss of each instance in closed form, differentiable by the parameters."""
+        """Expected loss of each instance in closed form, differentiable by the parameters; an error without one."""
+        raise no_exact_loss(self)
 
     def partial_loss(self, features: SparseFeatures, importance: object) -> PartialLoss | None:
         """The expected loss where only a part of it has a closed form; None where `exact_loss` covers it all."""
@@ -97,9 +97,9 @@ class ToyModel(nn.Module, ABC):
     ) -> Float[Tensor, "n_samples n_inst"]:
         """Loss of each instance on each sample."""
 
-    @abstractmethod
     def objective(self, features: SparseFeatures, importance: object) -> Objective:
-        """The exact loss, with every parameter that has a closed-form best value at that value."""
+        """The exact loss, with parameters that have a closed-form best value at that value; an error without one."""
+        raise no_exact_loss(self)
 
     def response(self) -> Float[Tensor, "n_inst n_features n_features"]:
         """`R = readout embeddingᵀ`: how far readout i moves per unit of feature j."""
@@ -116,11 +116,29 @@ class ToyModel(nn.Module, ABC):
         """Raise a ValueError unless features have shape `[n_features]` or `[n_inst, n_features]`."""
         self._check_shape("the shape of features", features.feature_probability)
 
+    def extra_repr(self) -> str:
+        """Sizes, as `repr` shows them."""
+        return f"n_features={self.n_features}, d_hidden={self.d_hidden}, n_inst={self.n_inst}"
+
     def _check_shape(self, argument: str, value: Tensor) -> None:
         allowed = ((self.n_features,), (self.n_inst, self.n_features))
         shape = tuple(value.shape)
         if shape not in allowed:
             raise ValueError(f"{argument} must be [n_features] or [n_inst, n_features] = {allowed}, got {shape}")
+
+
+def no_exact_loss(model: ToyModel) -> ValueError:
+    """The error for a model whose expected loss has no closed form."""
+    return ValueError(f'method must be "sampled": there is no exact loss for {model}')
+
+
+def require_independent(features: SparseFeatures) -> None:
+    """Raise a ValueError unless features are independent of each other, as closed forms assume."""
+    if not features.independent:
+        raise ValueError(
+            'features must be independent for an exact loss (pass method="sampled" to expected_loss), got '
+            f"{type(features).__name__}"
+        )
 
 
 def initial_rows(
