@@ -4,8 +4,15 @@ from ._autoencoder import UntiedAutoencoder as UntiedAutoencoder
 from ._autoencoder_objective import AutoencoderObjective as AutoencoderObjective
 from ._expected import ExpectedLoss as ExpectedLoss
 from ._expected import expected_loss as expected_loss
+from ._hidden_layer import HiddenLayerModel as HiddenLayerModel
+from ._hidden_objective import HiddenLayerObjective as HiddenLayerObjective
 from ._model import Objective as Objective
 from ._model import PartialLoss as PartialLoss
 from ._model import ToyModel as ToyModel
+from ._neurons import NeuronModel as NeuronModel
+from ._neurons import TopK as TopK
 from ._quadratic import QuadraticModel as QuadraticModel
 from ._quadratic import QuadraticObjective as QuadraticObjective
+from ._residual import ResidualMLP as ResidualMLP
+from ._response import SampledResponse as SampledResponse
+from ._response import sampled_response as sampled_response
