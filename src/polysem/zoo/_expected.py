@@ -38,7 +38,7 @@ def expected_loss(
 ) -> ExpectedLoss:
     r"""Measure the expected loss of every instance (without gradients: those are `model.exact_loss`'s).
 
-        E ℓ(x) = w · E[ℓ(x) | some feature active] + (1 - w) · ℓ(all inactive),   w = 1 - Π_i (1 - p_i)
+        E ℓ(x) = w · E[ℓ(x) | some feature active] + (1 - w) · ℓ(all inactive),   w = P(some feature active)
 
     "exact" uses the family's closed form. Where that covers only the inputs with up to two active features, the
     others are drawn, given that they occur, and weighted by their exact chance: unbiased, with a standard error.
