@@ -3,7 +3,6 @@
 import itertools
 import math
 
-import neuron_loops as loops
 import pytest
 import torch
 from hypothesis import given, settings
@@ -13,6 +12,7 @@ from scipy import special
 from torch import Tensor
 from torch.testing import assert_close
 
+import neuron_loops as loops
 from polysem.features import (
     CorrelatedFeatures,
     ExclusiveFeatures,
