@@ -39,7 +39,8 @@ class AutoencoderObjective:
     def gradient(self, theta: Float[Tensor, "n_inst n_parameters"]) -> Float[Tensor, "n_inst n_parameters"]:
         """`∂L/∂W = Aᵀ V`, `∂L/∂V = A W` with `A_jk = I_j ∂φ_j/∂G_jk`, and `∂L/∂b`."""
         W, V, b = self._parts(theta)
-        A, by_b = self._slopes(V @ W.mT, b)
+        slopes = self.importance[..., None] * self.outputs.gradient(V @ W.mT, b)
+        A, by_b = slopes[..., :-1], slopes[..., -1]
         by_W, by_V = A.mT @ V, A @ W
         rows = [by_W + by_V] if self.tied else [by_W, by_V]
         return torch.cat([*(part.flatten(1) for part in rows), by_b], -1)
@@ -48,10 +49,10 @@ class AutoencoderObjective:
         """`Σ_j I_j J_jᵀ (∂²φ_j) J_j` with `J_j = ∂(G_j·, b_j)/∂θ`, and the curvature of `G` itself."""
         W, V, b = self._parts(theta)
         _, n, d = W.shape
-        G = V @ W.mT
-        A, _ = self._slopes(G, b)
+        slopes, curves = self.outputs.derivatives(V @ W.mT, b)
+        A = self.importance[..., None] * slopes[..., :-1]
         J = self._jacobian(W, V)
-        curved = self.importance[..., None, None] * self.outputs.hessian(G, b) @ J
+        curved = self.importance[..., None, None] * curves @ J
         H = J.flatten(1, 2).mT @ curved.flatten(1, 2)
         for at, to, slopes in [(0, 0, A + A.mT)] if self.tied else [(0, 1, A.mT), (1, 0, A)]:
             rows, columns = (slice(block * n * d, (block + 1) * n * d) for block in (at, to))
@@ -80,10 +81,6 @@ class AutoencoderObjective:
         n = self.importance.shape[-1]
         rows = theta[:, :-n].reshape(len(theta), -1, n, self.d_hidden)
         return rows[:, 0], rows[:, -1], theta[:, -n:]
-
-    def _slopes(self, G: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        slopes = self.importance[..., None] * self.outputs.gradient(G, b)
-        return slopes[..., :-1], slopes[..., -1]
 
     def _jacobian(self, W: Tensor, V: Tensor) -> Float[Tensor, "n_inst n n_coefficients n_parameters"]:
         n_inst, n, d = W.shape

@@ -36,14 +36,14 @@ class LinearOutputs:
         shift = shift[..., None]
         return 2 * torch.cat([error * self.variance[:, None] + shift * self.mean[:, None], shift], -1)
 
-    def hessian(
+    def derivatives(
         self, G: Float[Tensor, "n_inst n n"], b: Float[Tensor, "n_inst n"]
-    ) -> Float[Tensor, "n_inst n n_coefficients n_coefficients"]:
-        """`∂²φ_j/∂g² = 2 E[u uᵀ]`, `u = (x, 1)`."""
+    ) -> tuple[Float[Tensor, "n_inst n n_coefficients"], Float[Tensor, "n_inst n n_coefficients n_coefficients"]]:
+        """`∂φ_j/∂g` and `∂²φ_j/∂g² = 2 E[u uᵀ]`, `u = (x, 1)`."""
         u = torch.cat([self.mean, torch.ones_like(self.mean[:, :1])], -1)
         spread = torch.cat([self.variance, torch.zeros_like(self.mean[:, :1])], -1)
         second = torch.diag_embed(spread) + u[:, :, None] * u[:, None, :]
-        return 2 * second[:, None].expand(-1, G.shape[1], -1, -1)
+        return self.gradient(G, b), 2 * second[:, None].expand(-1, G.shape[1], -1, -1)
 
     def select(self, instances: Int[Tensor, " n_selected"]) -> "LinearOutputs":
         """The losses of the chosen instances alone."""
@@ -97,10 +97,10 @@ class SquareOutputs:
         by_G = by_G - torch.diag_embed(4 * (m * self.variance + own * self.third))
         return torch.cat([by_G + by_m * self.mean[:, None], by_m], -1)
 
-    def hessian(
+    def derivatives(
         self, G: Float[Tensor, "n_inst n n"], b: Float[Tensor, "n_inst n"]
-    ) -> Float[Tensor, "n_inst n n_coefficients n_coefficients"]:
-        """`∂²φ_j/∂g²`."""
+    ) -> tuple[Float[Tensor, "n_inst n n_coefficients"], Float[Tensor, "n_inst n n_coefficients n_coefficients"]]:
+        """`∂φ_j/∂g` and `∂²φ_j/∂g²`."""
         m, s2, _ = self._parts(G, b)
         variance, third, fourth = (moment[:, None] for moment in (self.variance, self.third, self.fourth))
         lean = G * variance
@@ -112,7 +112,8 @@ class SquareOutputs:
         mixed, mean = mixed[..., None], self.mean[:, None, :, None]
         edge = mixed + curve[..., None] * mean
         inner = by_G + mixed * mean.mT + mean * edge.mT
-        return torch.cat([torch.cat([inner, edge], -1), torch.cat([edge.mT, curve[..., None]], -1)], -2)
+        curved = torch.cat([torch.cat([inner, edge], -1), torch.cat([edge.mT, curve[..., None]], -1)], -2)
+        return self.gradient(G, b), curved
 
     def select(self, instances: Int[Tensor, " n_selected"]) -> "SquareOutputs":
         """The losses of the chosen instances alone."""

@@ -25,10 +25,10 @@ class OutputLosses(Protocol):
         """First derivatives of each by its coefficients."""
         ...
 
-    def hessian(
+    def derivatives(
         self, G: Float[Tensor, "n_inst n n"], b: Float[Tensor, "n_inst n"]
-    ) -> Float[Tensor, "n_inst n n_coefficients n_coefficients"]:
-        """Second derivatives of each by its coefficients."""
+    ) -> tuple[Float[Tensor, "n_inst n n_coefficients"], Float[Tensor, "n_inst n n_coefficients n_coefficients"]]:
+        """First and second derivatives of each by its coefficients."""
         ...
 
     def select(self, instances: Int[Tensor, " n_selected"]) -> "OutputLosses":
@@ -96,15 +96,15 @@ class KinkedOutputs:
         self, G: Float[Tensor, "n_inst n n"], b: Float[Tensor, "n_inst n"]
     ) -> Float[Tensor, "n_inst n n_coefficients"]:
         """`∂φ_j/∂g`."""
-        above, below = ((2 * slope * M @ d[..., None])[..., 0] for slope, M, d in self._sides(G, b))
-        return above + below
+        return _slope(self._sides(G, b))
 
-    def hessian(
+    def derivatives(
         self, G: Float[Tensor, "n_inst n n"], b: Float[Tensor, "n_inst n"]
-    ) -> Float[Tensor, "n_inst n n_coefficients n_coefficients"]:
-        """`∂²φ_j/∂g²`."""
-        above, below = (2 * slope**2 * M for slope, M, _ in self._sides(G, b))
-        return above + below - 2 * (self.slopes[0] - self.slopes[1]) * self.law.edge(G, b)
+    ) -> tuple[Float[Tensor, "n_inst n n_coefficients"], Float[Tensor, "n_inst n n_coefficients n_coefficients"]]:
+        """`∂φ_j/∂g` and `∂²φ_j/∂g²`."""
+        sides = self._sides(G, b)
+        above, below = (2 * slope**2 * M for slope, M, _ in sides)
+        return _slope(sides), above + below - 2 * (self.slopes[0] - self.slopes[1]) * self.law.edge(G, b)
 
     def select(self, instances: Int[Tensor, " n_selected"]) -> "KinkedOutputs":
         """The losses of the chosen instances alone."""
@@ -117,3 +117,8 @@ class KinkedOutputs:
         M = self.law.active(G, b)
         rest = self.law.full[:, None] - M
         return [(s, moments, s * g - target) for s, moments in zip(self.slopes, (M, rest), strict=True)]
+
+
+def _slope(sides: list[tuple[float, Tensor, Tensor]]) -> Tensor:
+    above, below = ((2 * slope * M @ d[..., None])[..., 0] for slope, M, d in sides)
+    return above + below

@@ -9,7 +9,6 @@ variable is the one with the larger coefficient, so that no kink is steep.
 import torch
 from torch import Tensor
 
-BEYOND = 1e300
 NODES = (0.5 - 12**-0.5, 0.5 + 12**-0.5)
 
 
@@ -61,11 +60,9 @@ def _nodes(a: Tensor, c: Tensor, b: Tensor, low: float) -> tuple[Tensor, Tensor,
 
 
 def _kink(slope: Tensor, offset: Tensor) -> Tensor:
-    """Where `slope x + offset = 0`; for slope 0 so far out that the constant's sign holds throughout."""
-    constant = slope == 0
-    x = -offset / torch.where(constant, 1.0, slope)
-    x = torch.where(constant & (offset >= 0), -BEYOND, x)
-    return torch.where(constant & (offset < 0), BEYOND, x)
+    """Where `slope x + offset = 0`; for slope 0 so far out that the sign of the constant holds throughout."""
+    x = -offset / (slope + 0.0)  # -0 becomes 0, for which the quotient has the sign of -offset
+    return x.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
 
 
 def _powers(slope: Tensor, kink: Tensor, low: float) -> tuple[Tensor, Tensor, Tensor]:

@@ -71,8 +71,12 @@ class UniformLaw:
         own = G.diagonal(dim1=-2, dim2=-1)
         x, mass = _pieces.interval_edge(own, b, self.low)
         mass = mass * self.one * x
-        moments = _pieces.square_edge(own[..., None], G, b[..., None], self.low)
-        zeroth, with_own, with_other, own_own, own_other, others = (self.two * moment for moment in moments)
+        j, k = (~torch.eye(G.shape[-1], dtype=torch.bool, device=G.device)).nonzero().unbind(-1)
+        pair = self.two[:, j, k]
+        moments = _pieces.square_edge(own[:, j], G[:, j, k], b[:, j], self.low)
+        zeroth, with_own, with_other, own_own, own_other, others = (
+            _matrix(pair * moment, j, k, G.shape[-1]) for moment in moments
+        )
         second = torch.diag_embed(others)
         by_output = second.diagonal(dim1=1, dim2=2)  # [n_inst, k, j] views of [j, j, k] and [j, k, j]
         by_output += own_other.mT
@@ -85,6 +89,13 @@ class UniformLaw:
         """The law of the chosen instances alone."""
         none, one, two, scale = (part[instances] for part in (self.none, self.one, self.two, self.scale))
         return UniformLaw(none, one, two, self.low, scale)
+
+
+def _matrix(values: Tensor, rows: Tensor, columns: Tensor, n: int) -> Tensor:
+    """`[*batch, n, n]` with the values at the given places and 0 elsewhere."""
+    result = values.new_zeros(*values.shape[:-1], n, n)
+    result[..., rows, columns] = values
+    return result
 
 
 def _bordered(second: Tensor, first: Tensor, zeroth: Tensor, scale: Tensor) -> Tensor:
