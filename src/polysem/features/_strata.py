@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polysem.features._independent import IndependentFeatures
-from polysem.features._sparse import check_draw, uniform
+from polysem.features._sparse import SparseFeatures, check_draw, uniform
 
 BELOW_ONE = 1 - 2**-53
 
@@ -39,7 +39,7 @@ class StratifiedSampler:
     Source: ours; the recursion for the Poisson-binomial law is standard.
     """
 
-    def __init__(self, features: IndependentFeatures) -> None:
+    def __init__(self, features: SparseFeatures) -> None:
         if not isinstance(features, IndependentFeatures):
             raise ValueError(f"features must be independent for stratified samples, got {type(features).__name__}")
         self._features = features
