@@ -199,7 +199,7 @@ def has_exact_part(activation: str, features: SparseFeatures) -> bool:
 CASES = [
     (activation, n, law)
     for activation in ("identity", "relu", "abs", "square")
-    for n in (2, 3, 12, 20)
+    for n in (2, 12, 20)
     for law in range(7)
     if has_exact_part(activation, laws(n)[law])
 ]
@@ -209,14 +209,14 @@ CASES = [
 def test_plain_samples_agree(activation: str, n: int, law: int) -> None:
     """Unconditioned samples through NumPy; where a tail is drawn, its error counts too."""
     features = laws(n)[law]
-    model = random_model(KINDS[n % 3 == 0], n, max(1, n // 3), activation, n_inst=1, seed=n + law)
+    model = random_model(KINDS[n == 12], n, max(1, n // 3), activation, n_inst=1, seed=n + law)
     importance = [0.95**i for i in range(n)]
     partial = model.partial_loss(features, importance) is not None
     draws = {"n_samples": 20_000, "generator": seeded(1)} if partial else {}
     exact = expected_loss(model, features, importance, **draws)
     assert partial == (n > (10 if isinstance(features, SparseGaussian) else 2) and activation in ("relu", "abs"))
     assert (exact.stderr.item() > 0) == partial
-    x = features.sample(100_000, generator=seeded(2)).numpy()
+    x = features.sample(50_000, generator=seeded(2)).numpy()
     W, V, b = (part.detach()[0].numpy() for part in (model.embedding, model.readout, model.b))
     act = {"identity": np.positive, "relu": lambda z: np.maximum(z, 0), "abs": np.abs, "square": np.square}[activation]
     losses = ((act(x @ W @ V.T + b) - x) ** 2) @ np.array(importance)
