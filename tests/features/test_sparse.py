@@ -12,7 +12,14 @@ from scipy import integrate, stats
 from torch import Tensor
 from torch.testing import assert_close
 
-from polysem.features import SparseFeatures, SparseGaussian, SparseLaplace, SparseSign, SparseUniform
+from polysem.features import (
+    IndependentFeatures,
+    SparseFeatures,
+    SparseGaussian,
+    SparseLaplace,
+    SparseSign,
+    SparseUniform,
+)
 
 Make = Callable[..., SparseFeatures]
 
@@ -199,6 +206,7 @@ def test_properties_say_how_it_was_made() -> None:
 def test_features_from_kurtosis_have_it(make: Make, kurtosis: list[float]) -> None:
     kind = SparseUniform if make is signed_uniform else make
     assert isinstance(kind, type)
+    assert issubclass(kind, IndependentFeatures)
     features = kind.from_kurtosis(kurtosis, standardise=True)
     assert features.standardise
     assert_close(features.kurtosis, torch.tensor(kurtosis, dtype=torch.float64), rtol=1e-12, atol=0)
@@ -214,7 +222,7 @@ def test_lowest_kurtosis_is_that_of_the_slab() -> None:
 @pytest.mark.bad_input
 @pytest.mark.parametrize("kind", [SparseUniform, SparseGaussian, SparseLaplace, SparseSign])
 @pytest.mark.parametrize("kurtosis", [0.9, math.inf, math.nan])
-def test_unreachable_kurtosis_is_refused(kind: type[SparseFeatures], kurtosis: float) -> None:
+def test_unreachable_kurtosis_is_refused(kind: type[IndependentFeatures], kurtosis: float) -> None:
     with pytest.raises(ValueError, match="kurtosis must be"):
         kind.from_kurtosis(kurtosis)
 

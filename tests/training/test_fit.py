@@ -11,7 +11,9 @@ from torch.testing import assert_close
 
 from polysem.features import SparseGaussian, SparseSign, SparseUniform
 from polysem.training import Fit, FitConfig, FitStatus, fit
+from polysem.training._adam import rate
 from polysem.zoo import QuadraticModel, expected_loss
+from reference import capacity as capacity_by_hand
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -175,6 +177,42 @@ def test_history_has_the_stated_rows() -> None:
     assert (done.n_steps > 25).all()
 
 
+def test_capacities_are_those_of_the_recorded_parameters() -> None:
+    config = FitConfig(adam_steps=20, record_every=10, record_capacities=True)
+    model = QuadraticModel(3, 1, n_inst=2, generator=seeded(10))
+    features = SparseSign.from_kurtosis([20.0] * 3, standardise=True)
+    done = fit(model, features, [1.0, 0.5, 0.3], config)
+    assert done.capacities is not None
+    assert done.capacities.shape == (4, 2, 3)
+    for instance in range(2):
+        assert_close(done.capacities[0, instance], capacity_by_hand(model.W[instance].detach()))
+        assert_close(done.capacities[-1, instance], capacity_by_hand(done.model.W[instance].detach()))
+    assert_close(done.capacities[-1].sum(-1), torch.ones(2, dtype=torch.float64))
+    assert_close(fit(model, features, [1.0, 0.5, 0.3], config).loss, done.loss, rtol=0, atol=0)
+    assert fit(model, features, [1.0, 0.5, 0.3], FitConfig(adam_steps=1)).capacities is None
+
+
+def test_schedules() -> None:
+    constant = FitConfig(adam_steps=8, warmup_steps=4, schedule="constant", learning_rate=0.2)
+    assert_close([rate(step, constant) for step in range(8)], [0.05, 0.1, 0.15, 0.2, 0.2, 0.2, 0.2, 0.2])
+    cosine = FitConfig(adam_steps=10, warmup_steps=2, learning_rate=0.2)
+    expected = [0.1 * (1 + math.cos(math.pi * k / 8)) for k in range(8)]
+    assert_close([rate(step, cosine) for step in range(10)], [0.1, 0.2, *expected])
+    # One step of Adam is as long as its rate, whatever the gradient.
+    model = QuadraticModel(3, 1, n_inst=2, generator=seeded(11))
+    features = SparseSign.from_kurtosis([20.0] * 3, standardise=True)
+    config = FitConfig(adam_steps=1, warmup_steps=1, learning_rate=0.03, polish="none")
+    moved = (fit(model, features, [1.0, 0.5, 0.3], config).model.W - model.W).abs()
+    assert_close(moved, (0.03 * model.W.abs().amax((-2, -1), keepdim=True)).expand_as(moved))
+
+
+def test_best_passes_over_nan() -> None:
+    loss = double([math.nan, 2.0, 1.0])
+    zeros = torch.zeros(3, dtype=torch.int64)
+    done = Fit(QuadraticModel(2, 1, n_inst=3), loss, loss, loss, zeros, zeros, torch.ones(1, 3, dtype=torch.float64))
+    assert (done.best, done.share_at_best()) == (2, 1 / 3)
+
+
 def test_adam_alone_is_not_converged() -> None:
     v, kurtosis = [1.0, 0.5, 0.3], [20.0] * 3
     done = restarts(v, kurtosis, 1, n_inst=4, seed=8, config=FitConfig(newton_steps=0))
@@ -199,6 +237,7 @@ def test_share_at_best_counts_within_the_tolerance() -> None:
     done = Fit(
         model=QuadraticModel(2, 1, n_inst=4),
         loss=loss,
+        stderr=torch.zeros(4),
         gradient_norm=torch.zeros(4),
         status=torch.zeros(4, dtype=torch.int64),
         n_steps=torch.zeros(4, dtype=torch.int64),

@@ -1,7 +1,5 @@
 """The Newton method on objectives whose minima and saddles are known."""
 
-from dataclasses import dataclass
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,38 +8,11 @@ from scipy import optimize
 from torch import Tensor
 from torch.testing import assert_close
 
+from objectives import Saddle
 from polysem.features import SparseSign
 from polysem.training import _newton
 from polysem.training._newton import newton
 from polysem.zoo import QuadraticModel
-
-
-@dataclass(frozen=True)
-class Saddle:
-    """`x²/2 + y⁴/4 - y²/2`, scaled: minima at `(0, ±1)` of loss `-scale/4`, a saddle at 0."""
-
-    scale: Tensor
-
-    def loss(self, theta: Tensor) -> Tensor:
-        x, y = theta.unbind(-1)
-        return self.scale * (x**2 / 2 + y**4 / 4 - y**2 / 2)
-
-    def gradient(self, theta: Tensor) -> Tensor:
-        x, y = theta.unbind(-1)
-        return self.scale[:, None] * torch.stack([x, y**3 - y], -1)
-
-    def hessian(self, theta: Tensor) -> Tensor:
-        curvature = torch.stack([torch.ones_like(theta[:, 1]), 3 * theta[:, 1] ** 2 - 1], -1)
-        return self.scale[:, None, None] * torch.diag_embed(curvature)
-
-    def select(self, instances: Tensor) -> "Saddle":
-        return Saddle(self.scale[instances])
-
-    def pack(self, state: dict[str, Tensor]) -> Tensor:
-        return state["theta"]
-
-    def unpack(self, theta: Tensor) -> dict[str, Tensor]:
-        return {"theta": theta}
 
 
 def double(values: object) -> Tensor:

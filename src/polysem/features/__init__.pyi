@@ -1,10 +1,14 @@
+from ._correlated import CorrelatedFeatures as CorrelatedFeatures
+from ._correlated import ExclusiveFeatures as ExclusiveFeatures
 from ._csv import FeatureTable as FeatureTable
 from ._csv import read_csv as read_csv
 from ._importance import explicit as explicit
 from ._importance import geometric as geometric
 from ._importance import zipf as zipf
+from ._independent import IndependentFeatures as IndependentFeatures
 from ._slabs import SparseGaussian as SparseGaussian
 from ._slabs import SparseLaplace as SparseLaplace
 from ._slabs import SparseSign as SparseSign
 from ._slabs import SparseUniform as SparseUniform
 from ._sparse import SparseFeatures as SparseFeatures
+from ._strata import StratifiedSampler as StratifiedSampler

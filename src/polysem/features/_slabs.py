@@ -4,10 +4,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polysem.features._sparse import SparseFeatures, uniform
+from polysem.features._independent import IndependentFeatures
+from polysem.features._sparse import uniform
 
 
-class SparseUniform(SparseFeatures):
+class SparseUniform(IndependentFeatures):
     """Sparse features, uniform on [0, 1] when active, or on [-1, 1] if signed.
 
     Kurtosis `9 / (5 p)` if signed; else a mean `p/2` enters.
@@ -44,7 +45,7 @@ class SparseUniform(SparseFeatures):
 
     @classmethod
     def from_kurtosis(cls, kurtosis: object, *, standardise: bool = False) -> "SparseUniform":
-        """Signed features of a given kurtosis (the slab on [0, 1] is not symmetric); see `SparseFeatures`."""
+        """Signed features of a given kurtosis (the slab on [0, 1] is not symmetric); see `IndependentFeatures`."""
         p = super().from_kurtosis(kurtosis).feature_probability
         return cls(p, signed=True, standardise=standardise)
 
@@ -52,8 +53,11 @@ class SparseUniform(SparseFeatures):
         unit = uniform(shape, generator)
         return 2 * unit - 1 if self._signed else unit
 
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return 2 * u - 1 if self._signed else u
 
-class SparseGaussian(SparseFeatures):
+
+class SparseGaussian(IndependentFeatures):
     """Sparse features, standard normal when active: kurtosis `3 / p`.
 
     Arguments as in `SparseFeatures`.
@@ -69,8 +73,12 @@ class SparseGaussian(SparseFeatures):
     def _slab(self, shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
         return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        quantile: Tensor = torch.special.ndtri(u)
+        return quantile
 
-class SparseLaplace(SparseFeatures):
+
+class SparseLaplace(IndependentFeatures):
     """Sparse features, Laplace of unit variance when active: kurtosis `6 / p`.
 
     Arguments as in `SparseFeatures`.
@@ -87,8 +95,12 @@ class SparseLaplace(SparseFeatures):
         size = -torch.log1p(-uniform(shape, generator)) / 2**0.5
         return size * _sign(shape, generator)
 
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        tail = torch.minimum(u, 1 - u)
+        return torch.log(2 * tail) / 2**0.5 * torch.where(u < 0.5, 1.0, -1.0)
 
-class SparseSign(SparseFeatures):
+
+class SparseSign(IndependentFeatures):
     """Sparse features, 1 or -1 with equal chance when active: kurtosis `1 / p`.
 
     Arguments as in `SparseFeatures`.
@@ -103,6 +115,9 @@ class SparseSign(SparseFeatures):
 
     def _slab(self, shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
         return _sign(shape, generator)
+
+    def _slab_quantile(self, u: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return torch.where(u < 0.5, -1.0, 1.0).to(u.dtype)
 
 
 def _sign(shape: torch.Size, generator: torch.Generator) -> Tensor:

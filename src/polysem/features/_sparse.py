@@ -1,25 +1,22 @@
-"""What every distribution of independent sparse features shares: moments, sampling, conditioning."""
+"""What every distribution of sparse features shares: moments, sampling, conditioning on activity."""
 
 from abc import ABC, abstractmethod
-from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from polysem import _checks
 
-Kind = TypeVar("Kind", bound="SparseFeatures")
-
 
 class SparseFeatures(ABC):
-    r"""Independent features, each zero except with its probability, when it is drawn from a slab.
+    r"""Features that are zero except with their probability, when they are drawn from a slab.
 
-        x_i = s_i z_i,   s_i ~ Bernoulli(p_i),   z_i ~ slab
+        x_i = s_i z_i,   s_i ~ Bernoulli(p_i),   z_i ~ slab, independent of all else
 
-    A subclass gives the slab: its raw moments and a sampler. With `standardise=True` every sample is
-    `(x_i - mean_i) / std_i`, by the exact moments, so that an inactive feature no longer sits at 0 where the
-    slab has a mean (see `inactive_value`).
+    A subclass gives the slab, by its raw moments and a sampler, and the joint law of the activities `s`. With
+    `standardise=True` every sample is `(x_i - mean_i) / std_i`, by the exact moments, so that an inactive feature
+    no longer sits at 0 where the slab has a mean (see `inactive_value`).
 
     Args:
         feature_probability: chance `[*shape]` in (0, 1] that a feature is active; the last axis is the
@@ -30,11 +27,15 @@ class SparseFeatures(ABC):
         ValueError: a probability outside (0, 1], or no feature at all.
         TypeError: something that is not a number, an array or a tensor.
 
+    Attributes:
+        slab_moments: raw moments `E z, E z², E z³, E z⁴` of the slab.
+        independent: whether features are independent of each other, as closed forms of expected losses assume.
+
     Source: spike and slab features of Scherlis et al. 2022, section 2; conditioning on activity is ours.
     """
 
     slab_moments: tuple[float, float, float, float]
-    """Raw moments E z, E z², E z³, E z⁴ of the slab."""
+    independent: bool
 
     def __init__(self, feature_probability: object, *, standardise: bool = False) -> None:
         p = _checks.as_float64("feature_probability", feature_probability).detach().clone()
@@ -43,45 +44,31 @@ class SparseFeatures(ABC):
         self._p = p
         self._standardise = standardise
 
-    @classmethod
-    def from_kurtosis(cls: type[Kind], kurtosis: object, *, standardise: bool = False) -> Kind:
-        """Features of a given kurtosis: their slab is symmetric, and the density that causes it follows.
-
-            p = kurtosis(slab) / kurtosis
-
-        Args:
-            kurtosis: central kurtosis `[*shape]`, at least that of the slab.
-            standardise: as in the constructor.
-
-        Returns:
-            Features with that kurtosis; their `feature_probability` is the density.
-
-        Raises:
-            ValueError: a kurtosis below that of the slab, which would ask for a probability above 1.
-
-        Example:
-            >>> from polysem.features import SparseGaussian
-            >>> SparseGaussian.from_kurtosis([3.0, 30.0]).feature_probability.tolist()
-            [1.0, 0.1]
-
-        Source: ours; spike and slab kurtosis.
-        """
-        _, m2, _, m4 = cls.slab_moments
-        slab = m4 / m2**2
-        target = _checks.as_float64("kurtosis", kurtosis)
-        allowed = f"finite and at least that of the slab, {slab:g} (the probability would exceed 1)"
-        reachable = torch.isfinite(target) & (target >= slab * (1 - 1e-12))
-        _checks.require(bool(reachable.all()), "kurtosis", kurtosis, allowed)
-        return cls((slab / target).clamp(max=1), standardise=standardise)
-
     @abstractmethod
     def _slab(self, shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
         """Draw float64 slab values on the generator's device."""
+
+    @abstractmethod
+    def _active(self, n: int, generator: torch.Generator) -> Bool[Tensor, "n ..."]:
+        """Draw which features are active `[n, *shape]`."""
+
+    @abstractmethod
+    def _some_active(
+        self, n: int, generator: torch.Generator
+    ) -> tuple[Bool[Tensor, "n ..."], Float[Tensor, "*settings"]]:
+        """Draw which features are active given that some are, and the chance of that."""
 
     @property
     def feature_probability(self) -> Float[Tensor, "*shape"]:
         """Chance that each feature is active."""
         return self._p
+
+    @property
+    def pair_probability(self) -> Float[Tensor, "*settings n_features n_features"]:
+        """Chance that features i and j are both active: `p_i p_j` where they are independent, `p_i` on the diagonal."""
+        p = self._p if self._p.ndim else self._p[None]
+        same = torch.eye(p.shape[-1], dtype=torch.bool, device=p.device)
+        return torch.where(same, p[..., None], p[..., :, None] * p[..., None, :])
 
     @property
     def n_features(self) -> int:
@@ -143,10 +130,8 @@ class SparseFeatures(ABC):
             >>> x.shape, x[:, 1].abs().mean().item(), x[:, 0].abs().mean().item() < 0.02
             (torch.Size([1000, 2]), 1.0, True)
         """
-        n = _check_draw(n, generator, dtype)
-        p = self._p.to(generator.device)
-        active = uniform(torch.Size((n, *p.shape)), generator) < p
-        return self._values(active, generator).to(dtype)
+        n = check_draw(n, generator, dtype)
+        return self._values(self._active(n, generator), generator).to(dtype)
 
     def sample_active(
         self, n: int, *, generator: torch.Generator, dtype: torch.dtype = torch.float64
@@ -154,10 +139,9 @@ class SparseFeatures(ABC):
         """Draw samples given that at least one feature along the last axis is active, and the chance of that.
 
             E f(x) = weight · E[f(x) | some feature active] + (1 - weight) · f(inactive_value)
-            weight = 1 - Π_i (1 - p_i)
+            weight = P(some feature active)        1 - Π_i (1 - p_i) for independent features
 
-        Exact, without rejection: the first active feature is drawn from its law
-        `p_i Π_{j<i} (1 - p_j) / weight`, those after it independently. Accurate for tiny probabilities too.
+        Exact, without rejection, and accurate for tiny probabilities too.
 
         Args:
             n: number of samples.
@@ -179,18 +163,9 @@ class SparseFeatures(ABC):
             >>> (x > 0).sum(-1).tolist(), f"{weight.item():.6e}"
             ([1, 1, 1, 1, 1], '3.000000e-12')
         """
-        n = _check_draw(n, generator, dtype)
-        p = self._p.to(generator.device)
-        p = p if p.ndim else p[None]
-        none_up_to = torch.log1p(-p).cumsum(-1)
-        some_up_to = -torch.expm1(none_up_to)
-        weight = some_up_to[..., -1]
-        u = uniform(torch.Size((*p.shape[:-1], n)), generator)
-        first = torch.searchsorted(some_up_to / weight[..., None], u, right=True).movedim(-1, 0)[..., None]
-        position = torch.arange(p.shape[-1], device=p.device)
-        later = (position > first) & (uniform(torch.Size((n, *p.shape)), generator) < p)
-        active = (position == first) | later
-        return self._values(active.reshape(n, *self._p.shape), generator).to(dtype), weight
+        n = check_draw(n, generator, dtype)
+        active, weight = self._some_active(n, generator)
+        return self._values(active, generator).to(dtype), weight
 
     @property
     def _raw_mean(self) -> Tensor:
@@ -210,12 +185,27 @@ class SparseFeatures(ABC):
         return (raw - self._raw_mean.to(raw.device)) / self._raw_variance.sqrt().to(raw.device)
 
 
+def some_up_to(p: Float[Tensor, "*settings n_events"]) -> Float[Tensor, "*settings n_events"]:
+    """Chance that one of the first 1, 2, ... independent events happens, to full relative accuracy."""
+    return -torch.expm1(torch.log1p(-p).cumsum(-1))
+
+
+def first_event(some: Float[Tensor, "*settings n_events"], n: int, generator: torch.Generator) -> Int[Tensor, "n ..."]:
+    """Draw which of independent events is the first to happen `[n, *settings]`, given that one does.
+
+    The law is `p_i Π_{j<i} (1 - p_j) / some[-1]`; `some` is `some_up_to(p)`.
+    """
+    u = uniform(torch.Size((*some.shape[:-1], n)), generator)
+    return torch.searchsorted(some / some[..., -1:], u, right=True).movedim(-1, 0)
+
+
 def uniform(shape: torch.Size, generator: torch.Generator) -> Float[Tensor, "..."]:
     """Draw float64 values on [0, 1) on the generator's device."""
     return torch.rand(shape, generator=generator, dtype=torch.float64, device=generator.device)
 
 
-def _check_draw(n: int, generator: torch.Generator, dtype: torch.dtype) -> int:
+def check_draw(n: int, generator: torch.Generator, dtype: torch.dtype) -> int:
+    """Return the number of samples, checked like the generator and the dtype."""
     if not isinstance(generator, torch.Generator):
         raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
     if not dtype.is_floating_point:

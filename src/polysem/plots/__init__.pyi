@@ -7,3 +7,4 @@ from ._style import TEMPLATE as TEMPLATE
 from ._trained import capacity_figure as capacity_figure
 from ._trained import gram_figure as gram_figure
 from ._width import width_figures as width_figures
+from ._superposition import superposition_figures as superposition_figures

@@ -20,6 +20,7 @@ class ReproduceConfig:
     phase: studies.PhaseConfig = field(default_factory=lambda: studies.PhaseConfig())
     trained: studies.TrainedConfig = field(default_factory=lambda: studies.TrainedConfig())
     width: studies.WidthConfig = field(default_factory=lambda: studies.WidthConfig())
+    superposition: studies.SuperpositionConfig = field(default_factory=lambda: studies.SuperpositionConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -30,6 +31,9 @@ class ReproduceConfig:
             points=studies.PointsConfig(seed=seed),
             phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
             trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
+            superposition=studies.SuperpositionConfig(
+                seed=seed, n_probability=16 if quick else 32, n_ratio=16 if quick else 32, restarts=4 if quick else 16
+            ),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -199,6 +203,27 @@ def _width(title: str, config: ReproduceConfig) -> Part:
     return chapter, (("Width: ∫ price dD from 1 to N, against L*(1) − L*(N)", f"{bought:.4f}", f"{fallen:.4f}"),)
 
 
+def _superposition(title: str, config: ReproduceConfig) -> Part:
+    result = studies.superposition(config.superposition)
+    excess = float((result.loss / result.built_loss - 1).max())
+    chapter = Chapter(
+        name="superposition",
+        title=title,
+        text=(
+            "A ReLU autoencoder x̂ = ReLU(x W Wᵀ + b) with two features, uniform on [0, 1] when active, and one "
+            "dimension. It can drop feature 2, give it the dimension, or hold both as an antipodal pair.",
+            f"Each of the {result.trained.numel():,} cells was trained from {config.superposition.restarts} random "
+            f"starts on the exact expected loss; {result.converged:.1%} of the starts ended at a local minimum with a "
+            "vanishing gradient.",
+        ),
+        figures=tuple(plots.superposition_figures(result)),
+    )
+    return chapter, (
+        ("Superposition: cells in the phase of the best configuration built by hand", f"{result.agreement:.2%}", "100 %"),
+        ("Superposition: largest excess of a trained loss over that configuration's", f"{excess:.1e}", "0"),
+    )
+
+
 def _errata(title: str, config: ReproduceConfig) -> Part:
     result = studies.errata(config.errata)
     chapter = Chapter(
@@ -245,5 +270,6 @@ _PARTS: tuple[tuple[str, Callable[[str, ReproduceConfig], Part]], ...] = (
     ("The phase diagram", _phase),
     ("Predicted and trained capacities", _trained),
     ("What one more dimension buys", _width),
+    ("Superposition in a ReLU autoencoder", _superposition),
     ("Errata", _errata),
 )

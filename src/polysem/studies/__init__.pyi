@@ -21,3 +21,7 @@ from ._trained import Trained as Trained
 from ._trained import trained as trained
 from ._width import Width as Width
 from ._width import width as width
+from ._configs import SuperpositionConfig as SuperpositionConfig
+from ._superposition import Superposition as Superposition
+from ._superposition import SuperpositionPhase as SuperpositionPhase
+from ._superposition import superposition as superposition

@@ -163,3 +163,26 @@ class WidthConfig:
             )
         for width in self.widths:
             _checks.whole("widths", width, 0)
+
+
+@dataclass(frozen=True)
+class SuperpositionConfig:
+    """A grid of feature probability × relative importance, logarithmic on both axes, and the starts a cell."""
+
+    n_probability: int = 32
+    n_ratio: int = 32
+    lowest_probability: float = 0.01
+    largest_ratio: float = 10.0
+    restarts: int = 8
+    adam_steps: int = 100
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("n_probability", "n_ratio"):
+            _checks.whole(name, getattr(self, name), 2)
+        _checks.require(0 < self.lowest_probability < 1, "lowest_probability", self.lowest_probability, "in (0, 1)")
+        _checks.require(self.largest_ratio > 1, "largest_ratio", self.largest_ratio, "above 1")
+        _checks.whole("restarts", self.restarts)
+        _checks.whole("adam_steps", self.adam_steps, 0)
+        _checks.whole("seed", self.seed, 0)

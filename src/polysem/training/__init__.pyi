@@ -1,4 +1,5 @@
 from ._config import FitConfig as FitConfig
-from ._fit import Fit as Fit
-from ._fit import FitStatus as FitStatus
 from ._fit import fit as fit
+from ._problem import Penalty as Penalty
+from ._result import Fit as Fit
+from ._result import FitStatus as FitStatus

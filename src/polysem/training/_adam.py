@@ -1,42 +1,73 @@
-"""Adam on a stack of independent objectives, every instance with a rate of its own scale."""
+"""Adam on a stack of independent losses, every instance with a rate of its own scale."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
 from polysem.training._config import FitConfig
-from polysem.zoo import Objective
 
 BETAS = (0.9, 0.999)
 
 
-def adam(
-    objective: Objective, theta: Float[Tensor, "n_inst n_parameters"], config: FitConfig
-) -> tuple[Float[Tensor, "n_inst n_parameters"], list[Float[Tensor, " n_inst"]]]:
-    """Take `config.adam_steps` steps with a rate that falls to 0 along half a cosine.
+@dataclass
+class Descent:
+    """Where Adam stands.
+
+    Attributes:
+        theta: parameters `[n_inst, n_parameters]`.
+        first, second: running means of gradients and of their squares, like `theta`.
+        step: steps taken.
+        history: recorded losses `[n_inst]`.
+        capacities: recorded capacities `[n_inst, n_features]`, empty if they are not recorded.
+    """
+
+    theta: Tensor
+    first: Tensor
+    second: Tensor
+    step: int = 0
+    history: list[Tensor] = field(default_factory=list)
+    capacities: list[Tensor] = field(default_factory=list)
+
+    @classmethod
+    def from_start(cls, theta: Tensor) -> "Descent":
+        """Before the first step."""
+        return cls(theta, torch.zeros_like(theta), torch.zeros_like(theta))
+
+
+def adam(at: Descent, gradient: Callable[[Tensor], Tensor], config: FitConfig) -> None:
+    """Take one step along `config`'s schedule.
 
     Args:
-        objective: what to minimise.
-        theta: start `[n_inst, n_parameters]`.
-        config: number of steps, rate and how often to record.
+        at: where Adam stands; it is moved on.
+        gradient: gradient at given parameters.
+        config: number of steps, rate and schedule.
 
-    Returns:
-        The parameters after the last step, and the losses `[n_inst]` before steps 0, `record_every`, ...
-
-    Source: Kingma and Ba 2015, algorithm 1.
+    Source: Kingma and Ba 2015, algorithm 1; the rate relative to the largest parameter is ours.
     """
-    first, second = torch.zeros_like(theta), torch.zeros_like(theta)
-    history = []
-    for step in range(config.adam_steps):
-        if step % config.record_every == 0:
-            history.append(objective.loss(theta))
-        gradient = objective.gradient(theta)
-        first = torch.lerp(gradient, first, BETAS[0])
-        second = torch.lerp(gradient.square(), second, BETAS[1])
-        size = second.sqrt() / math.sqrt(1 - BETAS[1] ** (step + 1))
-        direction = first / (1 - BETAS[0] ** (step + 1)) / size.clamp(min=torch.finfo(size.dtype).tiny)
-        rate = config.learning_rate * (1 + math.cos(math.pi * step / config.adam_steps)) / 2
-        theta = theta - rate * theta.abs().amax(-1, keepdim=True) * direction
-    return theta, history
+    slope = gradient(at.theta)
+    at.first = torch.lerp(slope, at.first, BETAS[0])
+    at.second = torch.lerp(slope.square(), at.second, BETAS[1])
+    size = at.second.sqrt() / math.sqrt(1 - BETAS[1] ** (at.step + 1))
+    direction = at.first / (1 - BETAS[0] ** (at.step + 1)) / size.clamp(min=torch.finfo(size.dtype).tiny)
+    at.theta = at.theta - rate(at.step, config) * at.theta.abs().amax(-1, keepdim=True) * direction
+    at.step += 1
+
+
+def rate(step: int, config: FitConfig) -> float:
+    """The learning rate of a step, counted from 0.
+
+    Example:
+        >>> from polysem.training import FitConfig
+        >>> config = FitConfig(adam_steps=6, warmup_steps=2, learning_rate=1.0)
+        >>> [round(rate(step, config), 3) for step in range(6)]
+        [0.5, 1.0, 1.0, 0.854, 0.5, 0.146]
+    """
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    if config.schedule == "constant":
+        return config.learning_rate
+    done = step - config.warmup_steps
+    return config.learning_rate * (1 + math.cos(math.pi * done / (config.adam_steps - config.warmup_steps))) / 2

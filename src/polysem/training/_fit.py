@@ -1,75 +1,19 @@
-"""Fitting a stack of toy models to the minimum of its exact loss."""
+"""Fitting a stack of toy models to the minimum of its expected loss."""
 
-from copy import deepcopy
-from dataclasses import dataclass
-from enum import IntEnum
+from collections.abc import Callable, Sequence
+from os import PathLike
 
 import torch
-from jaxtyping import Float, Int
-from torch import Tensor
 
-from polysem import _checks
 from polysem.features import SparseFeatures
-from polysem.training._adam import adam
+from polysem.training._adam import Descent, adam
+from polysem.training._checkpoint import Checkpoints
 from polysem.training._config import FitConfig
-from polysem.training._newton import newton
+from polysem.training._ending import finish
+from polysem.training._problem import Penalty
+from polysem.training._result import Fit
+from polysem.training._task import Task
 from polysem.zoo import ToyModel
-
-ROUNDING = 1e-14
-
-
-class FitStatus(IntEnum):
-    """How the fit of an instance ended."""
-
-    CONVERGED = 0
-    """At a local minimum: the gradient is within tolerance and no curvature is negative."""
-    NOT_CONVERGED = 1
-    """Out of steps, or no step lowers the loss any more."""
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A fitted stack.
-
-    Attributes:
-        model: the fitted copy of the given model.
-        loss: exact loss of each instance at the end.
-        gradient_norm: largest entry of the gradient, relative to largest curvature times largest parameter.
-        status: a `FitStatus` for each instance.
-        n_steps: steps of Adam and Newton together.
-        history: losses before Adam's steps 0, `record_every`, ..., then after Adam, then at the end.
-    """
-
-    model: ToyModel
-    loss: Float[Tensor, " n_inst"]
-    gradient_norm: Float[Tensor, " n_inst"]
-    status: Int[Tensor, " n_inst"]
-    n_steps: Int[Tensor, " n_inst"]
-    history: Float[Tensor, "n_records n_inst"]
-
-    @property
-    def best(self) -> int:
-        """Index of the instance with the lowest loss, the first of equals."""
-        return int(self.loss.argmin())
-
-    def share_at_best(self, relative_tolerance: float = 1e-6) -> float:
-        """Share of the instances (restarts of one problem) whose loss is that of the best.
-
-            loss <= (1 + relative_tolerance) · best loss + 1e-14 · largest starting loss
-
-        Args:
-            relative_tolerance: how far above the best still counts, non-negative.
-
-        Returns:
-            A share in (0, 1].
-
-        Raises:
-            ValueError: a negative tolerance or NaN.
-        """
-        allowed = "non-negative"
-        _checks.require(relative_tolerance >= 0, "relative_tolerance", relative_tolerance, allowed)
-        limit = self.loss.min() * (1 + relative_tolerance) + ROUNDING * self.history[0].max()
-        return float((self.loss <= limit).double().mean())
 
 
 @torch.no_grad()
@@ -78,53 +22,92 @@ def fit(
     features: SparseFeatures,
     importance: object,
     config: FitConfig = FitConfig(),
+    *,
+    penalties: Sequence[Penalty] = (),
+    mask: object = None,
+    generator: torch.Generator | None = None,
+    resume: str | PathLike[str] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> Fit:
-    r"""Minimise the exact loss of every instance, from where the given model stands.
+    r"""Minimise the expected loss of every instance, from where the given model stands.
 
-        θ* = argmin_θ E ℓ(x; θ)       Adam to a basin, then a damped Newton method to its bottom
+        θ* = argmin_θ E ℓ(x; θ) + Σ penalties(θ)      Adam to a basin, then a polish to its bottom
 
     Instances are independent: a stack can hold restarts of one problem, or a problem in each instance. Which
-    minimum an instance finds depends on its start; nothing here is random. Parameters with a closed-form best
-    value (the offset of the quadratic model) take it.
+    minimum an instance finds depends on its start. Exact losses involve no chance; parameters with a closed-form
+    best value (the offset of the quadratic model) take it. Sampled losses are means over fresh batches, drawn given
+    that some feature is active and weighted exactly; only Adam works on them. Penalties are added in Adam alone:
+    with them nothing is polished either.
 
     Args:
-        model: a stack of toy models; it is left untouched.
+        model: a stack of toy models; it is left untouched. Computation follows its device.
         features: inputs, of shape `[n_features]` or `[n_inst, n_features]`.
         importance: `[n_features]` or `[n_inst, n_features]`, none negative.
-        config: steps and tolerances.
+        config: losses, steps and tolerances.
+        penalties: callables from the model to `[n_inst]`, differentiable, each called once a step. One that is an
+            `nn.Module` may carry a state (a step count, say), which checkpoints keep.
+        mask: `[n_features]` or `[n_inst, n_features]`, True for features to remove: they are 0 in every input and
+            have no importance, and their embedding rows are set to 0 and stay there.
+        generator: source of the batches; needed for sampled losses, and only there.
+        resume: path of a checkpoint. A file there must be one of this very fit, which then goes on from it as if
+            it had never stopped, to the last bit on a CPU; with none there the fit begins at its start. Either
+            way it is replaced every `config.checkpoint_every` steps of Adam, and after the last.
+        progress: called after every step of Adam with the number of steps taken.
 
     Returns:
         The fitted copy with losses, status and history.
 
     Raises:
-        ValueError: parameters that are not finite, features without an exact loss, shapes that do not fit.
+        ValueError: parameters that are not finite, features without an exact loss, shapes that do not fit, a
+            generator missing or given for nothing, a penalty that is not differentiable, a checkpoint of another
+            fit (the first difference is named), an exact loss that masking does not reach.
+        TypeError: a mask that is not boolean, a generator that is none.
 
     Example:
         >>> import torch
         >>> from polysem.features import SparseGaussian
-        >>> from polysem.training import fit
+        >>> from polysem.training import FitConfig, fit
         >>> from polysem.zoo import QuadraticModel
         >>> start = QuadraticModel(2, 1, n_inst=8, generator=torch.Generator().manual_seed(0))
-        >>> done = fit(start, SparseGaussian.from_kurtosis([20.0, 20.0], standardise=True), [1.0, 1.0])
+        >>> features = SparseGaussian.from_kurtosis([20.0, 20.0], standardise=True)
+        >>> done = fit(start, features, [1.0, 1.0])
         >>> round(done.loss[done.best].item(), 6), done.share_at_best()
         (3.619048, 1.0)
+        >>> sampled = fit(
+        ...     start, features, [1.0, 1.0], FitConfig(loss="sampled"), generator=torch.Generator().manual_seed(0)
+        ... )
+        >>> bool((sampled.model.exact_loss(features, [1.0, 1.0]) < 3.7).all())
+        True
 
     Source: Scherlis et al. 2022, section 2 (the problem); the method is ours.
     """
-    objective = model.objective(features, importance)
-    theta = objective.pack(model.state_dict())
-    _checks.require(bool(theta.isfinite().all()), "model", theta, "a stack with finite parameters")
-    theta, history = adam(objective, theta, config)
-    history.append(objective.loss(theta))
-    end = newton(objective, theta, max_steps=config.newton_steps, tolerance=config.gradient_tolerance)
-    loss = objective.loss(end.theta)
-    fitted = deepcopy(model)
-    fitted.load_state_dict(objective.unpack(end.theta))
+    task = Task(model, features, importance, config, penalties, mask, generator)
+    checkpoints = None if resume is None else Checkpoints(resume, task, config)
+    at = checkpoints.read() if checkpoints else None
+    at = at or Descent.from_start(task.start)
+    while at.step < config.adam_steps:
+        task.problem.renew()
+        if at.step % config.record_every == 0:
+            at.history.append(task.problem.loss(at.theta))
+            if config.record_capacities:
+                at.capacities.append(task.capacities(at.theta))
+        adam(at, task.gradient, config)
+        if checkpoints and (at.step % config.checkpoint_every == 0 or at.step == config.adam_steps):
+            checkpoints.write(at)
+        if progress:
+            progress(at.step)
+    after_adam = task.problem.loss(at.theta) if config.loss == "exact" else None
+    end = finish(task, at.theta, config)
+    capacities = None
+    if config.record_capacities:
+        capacities = torch.stack([*at.capacities, task.capacities(at.theta), task.capacities(end.theta)])
     return Fit(
-        model=fitted,
-        loss=loss,
+        model=task.put(end.theta),
+        loss=end.loss,
+        stderr=end.stderr,
         gradient_norm=end.gradient_norm,
-        status=torch.where(end.converged, int(FitStatus.CONVERGED), int(FitStatus.NOT_CONVERGED)),
+        status=end.status,
         n_steps=config.adam_steps + end.n_steps,
-        history=torch.stack([*history, loss]),
+        history=torch.stack([*at.history, end.loss if after_adam is None else after_adam, end.loss]),
+        capacities=capacities,
     )

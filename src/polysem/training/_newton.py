@@ -38,6 +38,7 @@ def newton(
     *,
     max_steps: int,
     tolerance: float,
+    start: Float[Tensor, "n_inst n_parameters"] | None = None,
 ) -> Polished:
     """Minimise every instance by Newton steps on `H + damping · max|H_ii| · 1`.
 
@@ -47,9 +48,10 @@ def newton(
 
     Args:
         objective: what to minimise.
-        theta: start `[n_inst, n_parameters]`.
+        theta: where to begin `[n_inst, n_parameters]`.
         max_steps: most steps of an instance, 0 or more.
         tolerance: relative gradient that counts as stationary.
+        start: parameters that set the least scale of gradients, if another method has come here from them.
 
     Returns:
         End points and how they were reached.
@@ -57,9 +59,10 @@ def newton(
     Source: Levenberg 1944; steps by the size of eigenvalues after Dauphin et al. 2014; moves off saddles are ours.
     """
     n_inst, n_parameters = theta.shape
+    start = theta if start is None else start
     block = max(1, BLOCK_BYTES // (4 * theta.element_size() * n_parameters**2))
     parts = [
-        _Stack(objective.select(instances), theta[instances], tolerance).run(max_steps)
+        _Stack(objective.select(instances), theta[instances], tolerance, start[instances]).run(max_steps)
         for instances in torch.split(torch.arange(n_inst, device=theta.device), block)
     ]
     return Polished(
@@ -73,7 +76,7 @@ def newton(
 class _Stack:
     """The state of one block of instances: results of all, working copies of those still under way."""
 
-    def __init__(self, objective: Objective, theta: Tensor, tolerance: float) -> None:
+    def __init__(self, objective: Objective, theta: Tensor, tolerance: float, start: Tensor) -> None:
         self.tolerance = tolerance
         self.theta = theta.clone()
         self.gradient_norm = torch.full_like(theta[:, 0], torch.inf)
@@ -82,9 +85,9 @@ class _Stack:
         self.where = torch.arange(len(theta), device=theta.device)
         self.objective = objective
         self.damping = torch.full_like(theta[:, 0], FIRST_DAMPING)
-        curvature = objective.hessian(theta).diagonal(dim1=-2, dim2=-1).abs().amax(-1)
+        curvature = largest_curvature(objective, start)
         # A minimum of quartic order (no importance at all) has no curvature of its own to compare with.
-        self.least_scale = ROUNDING * curvature * theta.abs().amax(-1)
+        self.least_scale = ROUNDING * curvature * start.abs().amax(-1)
 
     def run(self, max_steps: int) -> Polished:
         for step in range(max_steps + 1):
@@ -132,6 +135,11 @@ class _Stack:
         self.where, self.damping = self.where[staying], self.damping[staying]
         self.least_scale = self.least_scale[staying]
         self.objective = self.objective.select(staying.nonzero()[:, 0])
+
+
+def largest_curvature(objective: Objective, theta: Float[Tensor, "n_inst n_parameters"]) -> Float[Tensor, " n_inst"]:
+    """The largest diagonal entry of each matrix of second derivatives, by size."""
+    return objective.hessian(theta).diagonal(dim1=-2, dim2=-1).abs().amax(-1)
 
 
 def _lowest_along(direction: Tensor, theta: Tensor, objective: Objective) -> Tensor:

@@ -1,6 +1,8 @@
 """What every family of toy models offers: rows, losses, and the exact loss as an objective to minimise."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -40,6 +42,22 @@ class Objective(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class PartialLoss:
+    """An expected loss that has a closed form except for some inputs, which can be drawn.
+
+        E ℓ = exact + chance · E[draw]
+
+    Attributes:
+        exact: the part in closed form `[n_inst]`, float64.
+        draw: from a number of draws and a generator, what the drawn inputs add `[n_draws, n_inst]` given that the
+            input is one of them, and the exact chance of that, `[]` or `[n_inst]`.
+    """
+
+    exact: Float[Tensor, " n_inst"]
+    draw: Callable[[int, torch.Generator], tuple[Tensor, Tensor]]
+
+
 class ToyModel(nn.Module, ABC):
     """A stack of `n_inst` independent toy models of one family and shape.
 
@@ -65,9 +83,13 @@ class ToyModel(nn.Module, ABC):
     def readout(self) -> Float[Tensor, "n_inst n_features d_hidden"]:
         """Direction in which each feature is read, as rows."""
 
-    @abstractmethod
     def exact_loss(self, features: SparseFeatures, importance: object) -> Float[Tensor, " n_inst"]:
-        """Expected loss of each instance in closed form, differentiable by the parameters."""
+        """Expected loss of each instance in closed form, differentiable by the parameters; an error without one."""
+        raise no_exact_loss(self)
+
+    def partial_loss(self, features: SparseFeatures, importance: object) -> PartialLoss | None:
+        """The expected loss where only a part of it has a closed form; None where `exact_loss` covers it all."""
+        return None
 
     @abstractmethod
     def per_sample_loss(
@@ -75,9 +97,9 @@ class ToyModel(nn.Module, ABC):
     ) -> Float[Tensor, "n_samples n_inst"]:
         """Loss of each instance on each sample."""
 
-    @abstractmethod
     def objective(self, features: SparseFeatures, importance: object) -> Objective:
-        """The exact loss, with every parameter that has a closed-form best value at that value."""
+        """The exact loss, with parameters that have a closed-form best value at that value; an error without one."""
+        raise no_exact_loss(self)
 
     def response(self) -> Float[Tensor, "n_inst n_features n_features"]:
         """`R = readout embeddingᵀ`: how far readout i moves per unit of feature j."""
@@ -94,11 +116,29 @@ class ToyModel(nn.Module, ABC):
         """Raise a ValueError unless features have shape `[n_features]` or `[n_inst, n_features]`."""
         self._check_shape("the shape of features", features.feature_probability)
 
+    def extra_repr(self) -> str:
+        """Sizes, as `repr` shows them."""
+        return f"n_features={self.n_features}, d_hidden={self.d_hidden}, n_inst={self.n_inst}"
+
     def _check_shape(self, argument: str, value: Tensor) -> None:
         allowed = ((self.n_features,), (self.n_inst, self.n_features))
         shape = tuple(value.shape)
         if shape not in allowed:
             raise ValueError(f"{argument} must be [n_features] or [n_inst, n_features] = {allowed}, got {shape}")
+
+
+def no_exact_loss(model: ToyModel) -> ValueError:
+    """The error for a model whose expected loss has no closed form."""
+    return ValueError(f'method must be "sampled": there is no exact loss for {model}')
+
+
+def require_independent(features: SparseFeatures) -> None:
+    """Raise a ValueError unless features are independent of each other, as closed forms assume."""
+    if not features.independent:
+        raise ValueError(
+            'features must be independent for an exact loss (pass method="sampled" to expected_loss), got '
+            f"{type(features).__name__}"
+        )
 
 
 def initial_rows(

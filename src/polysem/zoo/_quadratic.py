@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from polysem.features import SparseFeatures
-from polysem.zoo._model import ToyModel, initial_rows
+from polysem.zoo._model import ToyModel, initial_rows, require_independent
 
 
 class QuadraticModel(ToyModel):
@@ -107,6 +107,7 @@ class QuadraticModel(ToyModel):
     def objective(self, features: SparseFeatures, importance: object) -> "QuadraticObjective":
         """The exact loss over the entries of `W`, `b` at its best value. Arguments as in `exact_loss`."""
         self.check_features(features)
+        require_independent(features)
         v = self.importance_per_instance(importance)
         centred = bool((features.mean.abs() <= 1e-12).all())
         scaled = bool(((features.variance - 1).abs() <= 1e-12).all())
