@@ -2,43 +2,43 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polysem.studies import SuperpositionConfig, SuperpositionPhase, superposition
+from polysem.studies import Superposition, SuperpositionConfig, SuperpositionPhase, superposition
 
 
 @pytest.fixture(scope="module")
-def result():  # noqa: ANN201
+def result() -> Superposition:
     return superposition(SuperpositionConfig(n_probability=8, n_ratio=8, restarts=12))
 
 
-def test_training_finds_the_best_configuration_built_by_hand(result) -> None:
+def test_training_finds_the_best_configuration_built_by_hand(result: Superposition) -> None:
     assert_close(result.loss, result.built_loss, rtol=1e-8, atol=0)
     assert result.agreement == 1.0
     assert result.converged == 1.0
 
 
-def test_dense_features_are_represented_or_dropped_by_importance(result) -> None:
+def test_dense_features_are_represented_or_dropped_by_importance(result: Superposition) -> None:
     dense = result.trained[:, 0]
-    expected = torch.where(result.ratio < 1, int(SuperpositionPhase.NOT_REPRESENTED), int(SuperpositionPhase.OWN_DIMENSION))
-    assert dense.tolist() == expected.tolist()
+    phases = SuperpositionPhase.NOT_REPRESENTED, SuperpositionPhase.OWN_DIMENSION
+    assert dense.tolist() == [phases[int(ratio > 1)] for ratio in result.ratio.tolist()]
 
 
-def test_sparse_features_are_superposed(result) -> None:
+def test_sparse_features_are_superposed(result: Superposition) -> None:
     assert (result.trained[:, -1] == SuperpositionPhase.ANTIPODAL).all()
     assert (result.capacity[:, -1] > 0.2).all()
 
 
-def test_superposition_grows_with_sparsity(result) -> None:
+def test_superposition_grows_with_sparsity(result: Superposition) -> None:
     for row in result.trained:
         antipodal = (row == SuperpositionPhase.ANTIPODAL).int()
         assert (antipodal.diff() >= 0).all()
 
 
-def test_exchanging_the_features_mirrors_the_diagram(result) -> None:
+def test_exchanging_the_features_mirrors_the_diagram(result: Superposition) -> None:
     assert_close(result.loss, result.loss.flip(0), rtol=1e-8, atol=0)
     assert_close(result.capacity, result.capacity.flip(0).flip(-1), rtol=0, atol=1e-4)
 
 
-def test_dropping_a_feature_costs_its_variance(result) -> None:
+def test_dropping_a_feature_costs_its_variance(result: Superposition) -> None:
     """`I_2 Var x = I_2 (p/3 − p²/4)`: written out here, for the cells of the dense column."""
     p = result.probability[0]
     variance = p / 3 - p**2 / 4

@@ -47,20 +47,17 @@ def write(path: Path, content: str | bytes, *, force: bool) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         temporary.chmod(0o666 & ~_umask())
-        if not force:
-            _occupy(path)  # fails if something came there meanwhile, where a rename would replace it
-        temporary.replace(path)
+        if force:
+            temporary.replace(path)
+        else:
+            os.link(temporary, path)  # fails if something came there meanwhile, where a rename would replace it
+            temporary.unlink()
     except FileExistsError:
         temporary.unlink()
         raise ValueError(f"output {path} {EXISTS}") from None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-def _occupy(path: Path) -> None:
-    """Create an empty file, where there is none."""
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
 
 
 def _umask() -> int:

@@ -219,8 +219,8 @@ def _superposition(title: str, config: ReproduceConfig) -> Part:
         figures=tuple(plots.superposition_figures(result)),
     )
     return chapter, (
-        ("Superposition: cells in the phase of the best configuration built by hand", f"{result.agreement:.2%}", "100 %"),
-        ("Superposition: largest excess of a trained loss over that configuration's", f"{excess:.1e}", "0"),
+        ("Superposition: cells in the phase of the best built by hand", f"{result.agreement:.2%}", "100 %"),
+        ("Superposition: largest relative excess of a trained loss over that", f"{excess:.1e}", "0"),
     )
 
 

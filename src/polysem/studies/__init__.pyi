@@ -3,6 +3,7 @@ from ._configs import PhaseConfig as PhaseConfig
 from ._configs import PointsConfig as PointsConfig
 from ._configs import Slab as Slab
 from ._configs import StackConfig as StackConfig
+from ._configs import SuperpositionConfig as SuperpositionConfig
 from ._configs import TrainedConfig as TrainedConfig
 from ._configs import WidthConfig as WidthConfig
 from ._corrections import Check as Check
@@ -17,11 +18,10 @@ from ._points import Points as Points
 from ._points import points as points
 from ._stack import Stack as Stack
 from ._stack import stack as stack
+from ._superposition import Superposition as Superposition
+from ._superposition import SuperpositionPhase as SuperpositionPhase
+from ._superposition import superposition as superposition
 from ._trained import Trained as Trained
 from ._trained import trained as trained
 from ._width import Width as Width
 from ._width import width as width
-from ._configs import SuperpositionConfig as SuperpositionConfig
-from ._superposition import Superposition as Superposition
-from ._superposition import SuperpositionPhase as SuperpositionPhase
-from ._superposition import superposition as superposition

@@ -1,4 +1,4 @@
-"""Two features in one dimension of a ReLU autoencoder: not represented, a dimension of its own, or an antipodal pair."""
+"""Two features in one dimension of a ReLU autoencoder: which are represented, and as an antipodal pair or alone."""
 
 from dataclasses import dataclass
 from enum import IntEnum
