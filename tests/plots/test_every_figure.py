@@ -25,6 +25,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "phase", plots.phase_figures(phase, studies.POINTS)
     yield "trained", [("capacity", plots.capacity_figure(trained)), ("gram", plots.gram_figure(trained))]
     yield "width", plots.width_figures(studies.width(studies.WidthConfig(n_features=5)))
+    cells = studies.SuperpositionConfig(n_probability=2, n_ratio=2, restarts=2)
+    yield "superposition", plots.superposition_figures(studies.superposition(cells))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -36,7 +38,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",
@@ -46,6 +48,7 @@ def test_these_are_all(figures: Figures) -> None:
         "point_figures",
         "report_figures",
         "stack_figure",
+        "superposition_figures",
         "width_figures",
     }
 
@@ -63,7 +66,11 @@ def test_axes_have_titles(figures: Figures) -> None:
         axes = [key for key in figure.to_dict()["layout"] if key.startswith(("xaxis", "yaxis"))]
         assert {"xaxis", "yaxis"} <= set(axes)
         assert all(figure.layout[axis].title.text for axis in axes)
-        assert all(trace.colorbar.title.text for trace in figure.data if trace.type == "heatmap")
+        assert all(
+            trace.colorbar.title.text
+            for trace in figure.data
+            if trace.type == "heatmap" and trace.showscale is not False
+        )
 
     each(check, figures)
 

@@ -15,7 +15,7 @@ def test_settings() -> None:
     default, quick = ReproduceConfig.of(), ReproduceConfig.of(seed=3, quick=True)
     assert default == ReproduceConfig()
     assert default.phase.n_kurtosis == default.phase.n_ratio == 64
-    for name in ("points", "phase", "trained", "errata"):
+    for name in ("points", "phase", "trained", "superposition", "errata"):
         assert getattr(default, name).seed == 0
         assert getattr(quick, name).seed == 3
     cells = quick.phase.n_kurtosis * quick.phase.n_ratio * quick.phase.restarts
@@ -37,7 +37,7 @@ def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 9
+    assert len(lines) == len(reproduction.summary.rows) == 11
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -62,7 +62,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 15
+    assert len(figures) == len(list(reproduction.figures())) == 17
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)

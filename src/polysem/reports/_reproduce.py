@@ -31,9 +31,7 @@ class ReproduceConfig:
             points=studies.PointsConfig(seed=seed),
             phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
             trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
-            superposition=studies.SuperpositionConfig(
-                seed=seed, n_probability=16 if quick else 32, n_ratio=16 if quick else 32, restarts=4 if quick else 16
-            ),
+            superposition=studies.SuperpositionConfig(seed=seed, n_probability=cells // 2, n_ratio=cells // 2),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 

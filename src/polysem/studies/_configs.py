@@ -173,7 +173,7 @@ class SuperpositionConfig:
     n_ratio: int = 32
     lowest_probability: float = 0.01
     largest_ratio: float = 10.0
-    restarts: int = 8
+    restarts: int = 16
     adam_steps: int = 100
     seed: int = 0
 
