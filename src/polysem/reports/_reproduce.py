@@ -211,8 +211,8 @@ def _superposition(title: str, config: ReproduceConfig) -> Part:
             "A ReLU autoencoder x̂ = ReLU(x W Wᵀ + b) with two features, uniform on [0, 1] when active, and one "
             "dimension. It can drop feature 2, give it the dimension, or hold both as an antipodal pair.",
             f"Each of the {result.trained.numel():,} cells was trained from {config.superposition.restarts} random "
-            f"starts on the exact expected loss; {result.converged:.1%} of the starts ended at a local minimum with a "
-            "vanishing gradient.",
+            f"starts on the exact expected loss; {result.converged:.1%} of the starts ended where the gradient "
+            "vanishes and no curvature is negative.",
         ),
         figures=tuple(plots.superposition_figures(result)),
     )
