@@ -225,7 +225,7 @@ def npy(shape: str, descr: str = "'<f4'", body: bytes = bytes(24)) -> bytes:
         (npy("((((2, 3))"), "a damaged or truncated .npy header"),
         (npy("(2, 3)", "'<q9'"), "a damaged or truncated .npy header"),
         (npy("(" * 300 + ")" * 300), "a damaged or truncated .npy header"),
-        (npy("__import__('os').mkdir('/tmp/created')"), "a damaged or truncated .npy header"),
+        (npy("__import__('os').mkdir('created')"), "a damaged or truncated .npy header"),
         (npy("(2, 3)")[:30], "a damaged or truncated .npy header"),
         (b"\x93NUMPY\x09\x00" + npy("(2, 3)")[8:], "a damaged or truncated .npy header"),
     ],
