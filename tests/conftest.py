@@ -7,10 +7,15 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import settings
 
 jaxtyping.install_import_hook("polysem", "type_checker.check")
 
 import torch  # noqa: E402
+
+settings.register_profile("ci", derandomize=True)  # a change is judged on what it changes, not on a new draw
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 torch.set_num_threads(1)  # the suite's matrices are small, and its workers share the cores
 
