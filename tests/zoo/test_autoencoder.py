@@ -219,7 +219,7 @@ def test_bad_arguments_are_refused() -> None:
 
 @pytest.mark.bad_input
 def test_losses_without_a_closed_form_are_refused_by_name() -> None:
-    model, wide = TiedAutoencoder(2, 1), TiedAutoencoder(3, 1)
+    model, wide = TiedAutoencoder(2, 1), TiedAutoencoder(4, 1)
     for features in (SparseLaplace([0.5] * 2), SparseSign([0.5] * 2), SparseUniform([0.5] * 2, standardise=True)):
         with pytest.raises(ValueError, match='SparseUniform .* for an exact loss of activation "relu"'):
             expected_loss(model, features, [1.0, 1.0])
@@ -231,12 +231,12 @@ def test_losses_without_a_closed_form_are_refused_by_name() -> None:
     for any_model in (TiedAutoencoder(2, 1, activation="identity"), model, QuadraticModel(2, 1)):
         with pytest.raises(ValueError, match="features must be independent"):
             expected_loss(any_model, together, [1.0, 1.0])
-    features = SparseUniform([0.5] * 3)
-    with pytest.raises(ValueError, match="features must be at most 2 of SparseUniform"):
-        wide.objective(features, [1.0] * 3)
+    features = SparseUniform([0.5] * 4)
+    with pytest.raises(ValueError, match="features must be at most 3 of SparseUniform"):
+        wide.objective(features, [1.0] * 4)
     with pytest.raises(ValueError, match="n_samples must be given where the loss is sampled, in whole or in part"):
-        expected_loss(wide, features, [1.0] * 3)
+        expected_loss(wide, features, [1.0] * 4)
     with pytest.raises(ValueError, match="generator must be given where the loss is sampled, in whole or in part"):
-        expected_loss(wide, features, [1.0] * 3, n_samples=10)
+        expected_loss(wide, features, [1.0] * 4, n_samples=10)
     with pytest.raises(ValueError, match="n_samples must be left out where nothing is sampled"):
         expected_loss(model, SparseUniform([0.5] * 2), [1.0] * 2, n_samples=10, generator=seeded(0))

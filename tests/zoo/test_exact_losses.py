@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from polysem.features import SparseFeatures, SparseGaussian, SparseLaplace, SparseSign, SparseUniform
-from polysem.zoo import TiedAutoencoder, UntiedAutoencoder, expected_loss
+from polysem.zoo import TiedAutoencoder, UntiedAutoencoder, _pieces, expected_loss
 
 ACTIVATIONS: dict[str, Callable[[float], float]] = {"relu": lambda z: max(z, 0.0), "abs": abs}
 KINDS = [TiedAutoencoder, UntiedAutoencoder]
+GAUSS = [((1 + x) / 2, w / 2) for x, w in zip(*np.polynomial.legendre.leggauss(3), strict=True)]
+"""Nodes in [0, 1] and weights, exact for polynomials up to degree 5."""
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -49,49 +51,63 @@ def set_parameters(model: TiedAutoencoder | UntiedAutoencoder, W: object, b: obj
         model.b.copy_(torch.as_tensor(b, dtype=torch.float64).reshape(model.b.shape))
 
 
-def kinked_quad(f: Callable[[float], float], low: float, kinks: list[float]) -> float:
-    inside = [k for k in kinks if low < k < 1]
-    return integrate.quad(f, low, 1, points=inside or None, epsabs=1e-12, epsrel=1e-12, limit=200)[0]
+def mean(low: float, slopes: list[float], offset: float, error: Callable[..., float]) -> float:
+    """Mean of an error, quadratic on either side of a kink, over one uniform variable for each slope of the kink.
+
+    Adaptive quadrature, split where the kink passes a corner of the variables further in; three Gauss nodes on either
+    side of the kink for the last one.
+    """
+    slope, *inner = slopes
+    corners = [offset + sum(corner) for corner in itertools.product(*((low * s, s) for s in inner))]
+    kinks = sorted({min(max(-corner / slope, low), 1.0) for corner in corners}) if slope else []
+    if inner:
+
+        def given(x: float) -> float:
+            return mean(low, inner, offset + slope * x, lambda *rest: error(x, *rest))
+
+        total = integrate.quad(given, low, 1, points=kinks or None, epsabs=1e-12, epsrel=1e-12, limit=200)[0]
+    else:
+        total = 0.0
+        for start, stop in itertools.pairwise([low, *kinks, 1.0]):
+            total += sum(w * (stop - start) * error(start + x * (stop - start)) for x, w in GAUSS)
+    return total / (1 - low)
 
 
-def quadrature(
-    model: TiedAutoencoder | UntiedAutoencoder, p: list[float], importance: list[float], low: float
-) -> float:
-    """The expected loss of two uniform features, support by support, by scipy's adaptive quadrature."""
-    G, b = model.response()[0].tolist(), model.b[0].tolist()
-    act = ACTIVATIONS[str(model.activation)]
-    span, total = 1 - low, 0.0
-    for j in (0, 1):
+def support_means(model: TiedAutoencoder | UntiedAutoencoder, low: float) -> dict[tuple[int, ...], list[float]]:
+    """Expected squared error of each output given the set of active uniform features."""
+    G, b, n = model.response()[0].tolist(), model.b[0].tolist(), model.n_features
+    act, result = ACTIVATIONS[str(model.activation)], {}
+    for support in itertools.product((0, 1), repeat=n):
+        members = [i for i in range(n) if support[i]]
+        result[support] = []
+        for j in range(n):
 
-        def error(x: float, y: float, j: int = j) -> float:
-            return (act(G[j][0] * x + G[j][1] * y + b[j]) - (x, y)[j]) ** 2
+            def error(*values: float, j: int = j, members: list[int] = members) -> float:
+                z = b[j] + sum(G[j][i] * x for i, x in zip(members, values, strict=True))
+                return (act(z) - (values[members.index(j)] if j in members else 0.0)) ** 2
 
-        def kink(slope: float, offset: float) -> list[float]:
-            return [-offset / slope] if slope else []
-
-        def inner(x: float, j: int = j) -> float:
-            return kinked_quad(lambda y: error(x, y, j), low, kink(G[j][1], G[j][0] * x + b[j]))
-
-        crossings = kink(G[j][0], G[j][1] * low + b[j]) + kink(G[j][0], G[j][1] + b[j])
-        parts = [
-            (1 - p[0]) * (1 - p[1]) * error(0, 0),
-            p[0] * (1 - p[1]) / span * kinked_quad(lambda x: error(x, 0), low, kink(G[j][0], b[j])),
-            (1 - p[0]) * p[1] / span * kinked_quad(lambda y: error(0, y), low, kink(G[j][1], b[j])),
-            p[0] * p[1] / span**2 * kinked_quad(inner, low, sorted(crossings)),
-        ]
-        total += importance[j] * sum(parts)
-    return total
+            slopes = [G[j][i] for i in members]
+            result[support].append(mean(low, slopes, b[j], error) if members else error())
+    return result
 
 
-@pytest.mark.parametrize("seed", range(30))
-def test_two_uniform_features_agree_with_adaptive_quadrature(seed: int) -> None:
+def quadrature(means: dict[tuple[int, ...], list[float]], p: list[float], importance: list[float]) -> float:
+    """The expected loss of uniform features from its means support by support."""
+    chance = {s: math.prod(q if on else 1 - q for q, on in zip(p, s, strict=True)) for s in means}
+    return sum(chance[s] * sum(weight * m for weight, m in zip(importance, of, strict=True)) for s, of in means.items())
+
+
+@pytest.mark.parametrize("n", [2, 3])
+@pytest.mark.parametrize("seed", range(20))
+def test_uniform_features_agree_with_adaptive_quadrature(n: int, seed: int) -> None:
     g = seeded(1000 + seed)
     kind, activation, signed = KINDS[seed % 2], ("relu", "abs")[seed % 5 == 4], seed % 3 == 2
-    p = torch.rand(2, generator=g, dtype=torch.float64).pow(2).tolist()
-    importance = torch.rand(2, generator=g, dtype=torch.float64).tolist()
-    model = random_model(kind, 2, 1 + seed % 2, activation, seed=seed)
+    p = torch.rand(n, generator=g, dtype=torch.float64).pow(2).tolist()
+    importance = torch.rand(n, generator=g, dtype=torch.float64).tolist()
+    model = random_model(kind, n, 1 + seed % n, activation, seed=seed)
     exact = expected_loss(model, SparseUniform(p, signed=signed), importance)
-    assert_close(exact.value.item(), quadrature(model, p, importance, -1.0 if signed else 0.0), rtol=1e-9, atol=1e-12)
+    truth = quadrature(support_means(model, -1.0 if signed else 0.0), p, importance)
+    assert_close(exact.value.item(), truth, rtol=1e-9, atol=1e-12)
     assert exact.stderr.item() == 0.0
 
 
@@ -108,23 +124,67 @@ HARD = {
     "tiny weights": ([[1e-8], [-1e-8]], [1e-17, -1e-17]),
     "huge": ([[1e4], [-1e3]], [-3e7, 2.0]),
     "kink through a corner": ([[0.8], [-0.6]], [-0.16, 0.48]),
+    "three weights 0": ([[0.0], [0.0], [0.0]], [0.3, -0.2, 0.0]),
+    "two of three weights 0": ([[1.0], [0.0], [0.0]], [0.0, 0.25, -0.1]),
+    "three by themselves": ([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 1.0]], [0.0, 0.0, 0.0]),
+    "pair and own dimension": ([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]], [0.0, 0.0, 0.0]),
+    "triangle": ([[1.0, 0.0], [-0.5, 0.75**0.5], [-0.5, -(0.75**0.5)]], [0.0, 0.1, -0.25]),
+    "kink on a face and through edges": ([[1.0, 0.0], [0.0, 1.0], [-1.0, 1.0]], [-1.0, -1.0, 0.0]),
+    "kink through corners of the cube": ([[1.0], [1.0], [1.0]], [-3.0, -2.0, -1.0]),
+    "kink through a corner and across": ([[0.8], [-0.6], [0.4]], [-0.16, 0.12, 0.08]),
+    "dead three": ([[1.0], [0.5], [0.2]], [-3.0, -4.0, -2.0]),
+    "tiny weight of three": ([[1.0], [1e-9], [0.5]], [-0.4, 1e-10, -0.9]),
+    "two tiny weights": ([[1e-9], [1e-9], [1.0]], [-4e-10, 1e-10, -0.3]),
+    "three tiny weights": ([[1e-8], [-1e-8], [2e-8]], [1e-17, -1e-17, -2e-16]),
+    "huge three": ([[1e4], [-1e3], [1e2]], [-3e7, 2.0, 1e5]),
 }
 
 
 @pytest.mark.parametrize("name", HARD)
 @pytest.mark.parametrize(("activation", "signed"), [("relu", False), ("relu", True), ("abs", False)])
-@pytest.mark.parametrize("p", [[1.0, 1.0], [1.0, 0.3], [1e-6, 1e-6], [0.2, 0.1]])
-def test_hard_places(name: str, activation: str, signed: bool, p: list[float]) -> None:
+def test_hard_places(name: str, activation: str, signed: bool) -> None:
     W, b = HARD[name]
-    model = TiedAutoencoder(2, len(W[0]), activation=activation)
+    model = TiedAutoencoder(len(W), len(W[0]), activation=activation)
     set_parameters(model, W, b)
-    exact = expected_loss(model, SparseUniform(p, signed=signed), [1.0, 0.7]).value.item()
-    truth = quadrature(model, p, [1.0, 0.7], -1.0 if signed else 0.0)
-    assert_close(exact, truth, rtol=1e-9, atol=1e-16)
-    objective = model.objective(SparseUniform(p, signed=signed), [1.0, 0.7])
-    theta = objective.pack(model.state_dict())
-    assert objective.gradient(theta).isfinite().all()
-    assert objective.hessian(theta).isfinite().all()
+    means, importance = support_means(model, -1.0 if signed else 0.0), [1.0, 0.7, 0.4][: len(W)]
+    for p in ([1.0, 1.0, 1.0], [1.0, 0.3, 0.4], [1e-6, 1e-6, 1e-6], [0.2, 0.1, 0.3]):
+        features = SparseUniform(p[: len(W)], signed=signed)
+        exact = expected_loss(model, features, importance).value.item()
+        assert_close(exact, quadrature(means, p[: len(W)], importance), rtol=1e-9, atol=1e-16)
+        objective = model.objective(features, importance)
+        theta = objective.pack(model.state_dict())
+        assert objective.gradient(theta).isfinite().all()
+        assert objective.hessian(theta).isfinite().all()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    slopes=st.lists(st.one_of(st.floats(-2, 2), st.sampled_from([0.0, 1e-300, -1e-12, 1e6])), min_size=1, max_size=3),
+    b=st.floats(-2, 2),
+    low=st.sampled_from([0.0, -1.0]),
+)
+def test_both_sides_of_a_kink_make_up_the_whole(slopes: list[float], b: float, low: float) -> None:
+    """`E[u_i u_k]` from `E x = (1 + low) / 2`, `E x² = (1 + low + low²) / 3`; the edge counts for neither side."""
+    assume(b != 0)
+    g, offset = [torch.tensor(slope, dtype=torch.float64) for slope in slopes], torch.tensor(b, dtype=torch.float64)
+    both = _pieces.side(g, offset, low) + _pieces.side([-slope for slope in g], -offset, low)
+    mean, square, d = (1 + low) / 2, (1 + low + low**2) / 3, len(slopes)
+    for (i, k), found in zip(_pieces.pairs(d), both.tolist(), strict=True):
+        expected = 1.0 if i == d else mean if k == d else square if i == k else mean**2
+        assert found == pytest.approx(expected, rel=0, abs=1e-14)
+
+
+def test_features_that_never_meet_cost_what_they_cost_apart() -> None:
+    """A pair on one axis and a third feature on the other; what is dropped costs its variance."""
+    p, importance = [0.3, 0.2, 0.6], [1.0, 0.8, 0.5]
+    pair, three = TiedAutoencoder(2, 1), TiedAutoencoder(3, 2, n_inst=2)
+    set_parameters(pair, [[0.9], [-1.1]], [0.02, 0.05])
+    apart = [[0.9, 0.0], [-1.1, 0.0]]
+    set_parameters(three, [[*apart, [0.0, 1.0]], [*apart, [0.0, 0.0]]], [[0.02, 0.05, 0.0], [0.02, 0.05, 0.3]])
+    alone = expected_loss(pair, SparseUniform(p[:2]), importance[:2]).value.item()
+    own, dropped = expected_loss(three, SparseUniform(p), importance).value.tolist()
+    assert_close(own, alone, rtol=1e-13, atol=0)
+    assert_close(dropped, alone + 0.5 * (0.6 / 3 - 0.6**2 / 4), rtol=1e-13, atol=0)
 
 
 @pytest.mark.parametrize("p", [1.0, 0.3, 1e-6, 1e-12])
@@ -199,7 +259,7 @@ def has_exact_part(activation: str, features: SparseFeatures) -> bool:
 CASES = [
     (activation, n, law)
     for activation in ("identity", "relu", "abs", "square")
-    for n in (2, 12, 20)
+    for n in (2, 3, 12, 20)
     for law in range(7)
     if has_exact_part(activation, laws(n)[law])
 ]
@@ -214,7 +274,7 @@ def test_plain_samples_agree(activation: str, n: int, law: int) -> None:
     partial = model.partial_loss(features, importance) is not None
     draws = {"n_samples": 20_000, "generator": seeded(1)} if partial else {}
     exact = expected_loss(model, features, importance, **draws)
-    assert partial == (n > (10 if isinstance(features, SparseGaussian) else 2) and activation in ("relu", "abs"))
+    assert partial == (n > (10 if isinstance(features, SparseGaussian) else 3) and activation in ("relu", "abs"))
     assert (exact.stderr.item() > 0) == partial
     x = features.sample(50_000, generator=seeded(2)).numpy()
     W, V, b = (part.detach()[0].numpy() for part in (model.embedding, model.readout, model.b))
@@ -269,7 +329,7 @@ def test_drawing_only_the_tail_is_far_more_accurate() -> None:
 def test_derivatives_equal_finite_differences(
     kind: type[TiedAutoencoder], activation: str, law: int, d: int, seed: int, data: st.DataObject
 ) -> None:
-    n = 2 if law in (0, 1, 2) and activation in ("relu", "abs") else data.draw(st.integers(2, 4))
+    n = data.draw(st.integers(2, 3 if law in (0, 1, 2) and activation in ("relu", "abs") else 4))
     features = laws(n)[law]
     assume(has_exact_part(activation, features))
     model = random_model(kind, n, d, activation, n_inst=2, seed=seed)

@@ -53,7 +53,7 @@ class Autoencoder(ToyModel):
         """Expected loss `Σ_j I_j E (x̂_j - x_j)²` of each instance in closed form, differentiable twice.
 
         Identity and square: from moments, for all features. ReLU and abs: `SparseUniform` (signed or raw) for up to
-        two features, by exact quadrature; `SparseGaussian` for up to ten, over all sets of active features.
+        three features, `SparseGaussian` for up to ten, over all sets of active features.
 
         Args:
             features: inputs of shape `[n_features]` or `[n_inst, n_features]`.
@@ -104,7 +104,7 @@ class Autoencoder(ToyModel):
         part = self._exact_part(features)
         if part.rest is not None:
             raise ValueError(
-                f"features must be at most 2 of SparseUniform or 10 of SparseGaussian for an exact loss of activation "
+                f"features must be at most 3 of SparseUniform or 10 of SparseGaussian for an exact loss of activation "
                 f'"{self.activation}" (expected_loss with n_samples draws the rest), got {self.n_features} of '
                 f"{type(features).__name__}"
             )

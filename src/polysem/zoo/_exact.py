@@ -58,8 +58,10 @@ def exact_part(activation: str | Activation, features: SparseFeatures, n_inst: i
         )
     scale, slopes = _scale(features).to(device).expand(n_inst, -1), SLOPES[activation]
     if isinstance(features, SparseUniform) and (features.signed or not features.standardise):
-        law = UniformLaw(*small_supports(p), _low(features), scale)
-        return ExactPart(KinkedOutputs(law, slopes), _rest(p) if p.shape[-1] >= SAMPLED else None)
+        n = p.shape[-1]
+        three = p.prod(-1, keepdim=True) if n == SAMPLED else p[:, :0]
+        law = UniformLaw(*small_supports(p), three, _low(features), scale)
+        return ExactPart(KinkedOutputs(law, slopes), _rest(p) if n > SAMPLED else None)
     if isinstance(features, SparseGaussian):
         whole = p.shape[-1] <= ALL_SUPPORTS
         masks, chance = all_supports(p) if whole else up_to_two(p)

@@ -1,79 +1,154 @@
-"""Means over the part of an interval or a square where a linear function is not negative, and over its edge.
+"""Means over the part of an interval, a square or a cube where a linear function is not negative, and over its edge.
 
-All inputs are uniform on `[low, 1]`; functions work elementwise on tensors of coefficients. In two dimensions the inner
-range ends at the clipped kink, and the outer range is split where the kink crosses the ends of the inner one. On each
-of the three pieces the integrands are cubic polynomials, for which two Gauss-Legendre nodes are exact. The inner
-variable is the one with the larger coefficient, so that no kink is steep.
+All inputs are uniform on `[low, 1]`; functions work elementwise on tensors of coefficients. By the divergence theorem a
+moment over a polytope P of dimension d is a sum over its facets F at distances `h_F` from any point p of it:
+
+    (d + Σ_k α_k) ∫_P x^α = Σ_F h_F ∫_F x^α + Σ_k α_k p_k ∫_P x^α / x_k
+
+With p on the cut, the cut itself has distance 0 and only facets of the cube remain. They are cut cubes of one dimension
+less, and so on down to corners, which belong to the part or do not. No distance is negative and no slope divides alone:
+nothing cancels, however flat or steep the function is. (Moments over the edge are differences between facets, good to
+rounding relative to `1 / Σ_k |slopes_k|`.) A face that several others share is computed once.
+
+Source: Lasserre 1983 (An analytical expression and an algorithm for the volume of a convex polyhedron); the choice of p
+is ours.
 """
+
+import itertools
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-NODES = (0.5 - 12**-0.5, 0.5 + 12**-0.5)
+Powers = tuple[int | None, ...]
+"""An exponent for each free variable; None for those held at the ends of their range, on all the parallel faces."""
 
 
-def interval(a: Tensor, b: Tensor, low: float) -> tuple[Tensor, Tensor, Tensor]:
-    """`E[f 1(a x + b >= 0)]` for `f = 1, x, x²`."""
-    return _powers(a, _kink(a, b), low)
+def side(slopes: Sequence[Tensor], b: Tensor, low: float) -> Tensor:
+    """`E[u_i u_k 1(z >= 0)]` for `z = Σ_i slopes_i x_i + b`, by the `pairs` of `u = (x_1, ..., x_d, 1)`."""
+    part = _Part(slopes, b, low)
+    return torch.stack([part.moment(_powers(len(slopes), pair)) for pair in pairs(len(slopes))])
 
 
-def interval_edge(a: Tensor, b: Tensor, low: float) -> tuple[Tensor, Tensor]:
-    """Where `a x + b = 0`, and the mass `E δ(a x + b)` there: 0 unless it is strictly inside."""
-    return _on_edge(a, _kink(a, b), low)
+def edge(slopes: Sequence[Tensor], b: Tensor, low: float) -> Tensor:
+    """`E[x_1 u_i u_k δ(z)]` for the same z and pairs; an edge along the border counts nothing."""
+    part = _Part(slopes, b, low)
+    return torch.stack([part.on_edge(_powers(len(slopes), (0, *pair))) for pair in pairs(len(slopes))])
 
 
-def square(a: Tensor, c: Tensor, b: Tensor, low: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`E[f 1(a x + c y + b >= 0)]` for `f = 1, x, y, x², x y, y²`."""
-    swap, inner, outer_nodes, weights, kink = _nodes(a, c, b, low)
-    zeroth, first, second = (weights * power for power in _powers(inner[..., None], kink, low))
-    along = zeroth * outer_nodes
-    o, oo = along.sum(-1), (along * outer_nodes).sum(-1)
-    i, ii, oi = first.sum(-1), second.sum(-1), (first * outer_nodes).sum(-1)
-    x, y = torch.where(swap, i, o), torch.where(swap, o, i)
-    return zeroth.sum(-1), x, y, torch.where(swap, ii, oo), oi, torch.where(swap, oo, ii)
+def pairs(d: int) -> list[tuple[int, int]]:
+    """Places `(i, k)`, `i <= k`, of the moments of d variables."""
+    return [(i, k) for i in range(d + 1) for k in range(i, d + 1)]
 
 
-def square_edge(a: Tensor, c: Tensor, b: Tensor, low: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """`E[x f δ(a x + c y + b)]` for `f = 1, x, y, x², x y, y²`; edges along the border count nothing."""
-    swap, inner, outer_nodes, weights, kink = _nodes(a, c, b, low)
-    inner_nodes, mass = _on_edge(inner[..., None], kink, low)
-    x = torch.where(swap[..., None], inner_nodes, outer_nodes)
-    y = torch.where(swap[..., None], outer_nodes, inner_nodes)
-    one = weights * mass * x
-    along_x, along_y = one * x, one * y
-    moments = one, along_x, along_y, along_x * x, along_x * y, along_y * y
-    zeroth, x1, y1, xx, xy, yy = (moment.sum(-1) for moment in moments)
-    return zeroth, x1, y1, xx, xy, yy
+def _powers(d: int, factors: tuple[int, ...]) -> tuple[int, ...]:
+    """Exponents of the product of some of `u`."""
+    return tuple(factors.count(k) for k in range(d))
 
 
-def _nodes(a: Tensor, c: Tensor, b: Tensor, low: float) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Whether x is the inner variable, its coefficient, nodes and weights of the outer one, and the kink at each."""
-    swap = a.abs() > c.abs()
-    outer, inner = torch.where(swap, c, a), torch.where(swap, a, c)
-    at_low, at_high = _kink(outer, b + inner * low).clamp(low, 1), _kink(outer, b + inner).clamp(low, 1)
-    first, second = torch.minimum(at_low, at_high), torch.maximum(at_low, at_high)
-    starts = torch.stack([torch.full_like(first, low), first, second], -1)
-    lengths = torch.stack([first - low, second - first, 1 - second], -1)
-    nodes = torch.cat([starts + node * lengths for node in NODES], -1)
-    weights = torch.cat([lengths, lengths], -1) / (2 * (1 - low))
-    return swap, inner, nodes, weights, _kink(inner[..., None], outer[..., None] * nodes + b[..., None])
+def _replaced(powers: Powers, k: int, power: int | None) -> Powers:
+    return (*powers[:k], power, *powers[k + 1 :])
 
 
-def _kink(slope: Tensor, offset: Tensor) -> Tensor:
-    """Where `slope x + offset = 0`; for slope 0 so far out that the sign of the constant holds throughout."""
-    x = -offset / (slope + 0.0)  # -0 becomes 0, for which the quotient has the sign of -offset
-    return x.nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+class _Part:
+    """The part of a cube, and of each of its faces, where `z >= 0`.
 
+    Tensors of faces have an axis of length 2 for each variable that is held, before those of the coefficients.
+    """
 
-def _powers(slope: Tensor, kink: Tensor, low: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Means of `1, x, x²` over `[low, 1]` where a line of this slope through the kink is not negative."""
-    end, falls = kink.clamp(low, 1), slope < 0
-    start, stop = torch.where(falls, low, end), torch.where(falls, end, 1.0)
-    length = (stop - start) / (1 - low)
-    return length, length * (start + stop) / 2, length * (start * start + start * stop + stop * stop) / 3
+    def __init__(self, slopes: Sequence[Tensor], b: Tensor, low: float) -> None:
+        self._slopes, self._low, self._width = slopes, low, 1 - low
+        sizes = [slope.abs() for slope in slopes]
+        self._spans = [self._width * size if low else size for size in sizes]
+        self._least = [-size if low else slope.clamp(max=0) for slope, size in zip(slopes, sizes, strict=True)]
+        self._falls = [(slope < 0).to(slope) for slope in slopes]
+        self._signs = [1.0 - 2.0 * falls for falls in self._falls]
+        self._offsets = {(True,) * len(slopes): b.expand_as(slopes[0])}
+        self._points: dict[tuple[bool, ...], list[tuple[int, tuple[Tensor, Tensor, Tensor]]]] = {}
+        self._moments: dict[Powers, Tensor] = {}
+        self._facets: dict[tuple[Powers, int], tuple[Tensor, ...]] = {}
 
+    def moment(self, powers: Powers) -> Tensor:
+        """Means of `x^powers 1(z >= 0)` over the free variables."""
+        if powers not in self._moments:
+            free = tuple(power is not None for power in powers)
+            offset = self._offset(free)
+            self._moments[powers] = self._from_facets(powers, free) if any(free) else (offset >= 0).to(offset)
+        return self._moments[powers]
 
-def _on_edge(slope: Tensor, kink: Tensor, low: float) -> tuple[Tensor, Tensor]:
-    inside = (kink > low) & (kink < 1)
-    mass = 1 / (torch.where(inside, slope, 1.0).abs() * (1 - low))
-    return torch.where(inside, kink, 0.0), torch.where(inside, mass, 0.0)
+    def on_edge(self, powers: tuple[int, ...]) -> Tensor:
+        """`E[x^powers δ(z)]`.
+
+        What flows into the part through its edge, in the directions `s` of the signs of the slopes, leaves through
+        facets. With `Δ_k` for "at 1 less at low",
+
+            Σ_k |slopes_k| E[f δ(z)] = Σ_k s_k (Δ_k E_k[f 1(z >= 0)] / (1 - low) - E[∂_k f 1(z >= 0)])
+        """
+        least, span = self._range((True,) * len(powers))
+        flow = torch.zeros_like(span)
+        for k, (sign, power) in enumerate(zip(self._signs, powers, strict=True)):
+            at_low, at_high = self._at_ends(powers, k)
+            flow.addcmul_(sign, at_high)
+            if self._low**power:
+                flow.addcmul_(sign, at_low, value=-(self._low**power))
+            if power:
+                inside = self.moment(_replaced(powers, k, power - 1))
+                flow.addcmul_(sign, inside, value=-self._width * power)
+        cut = (least < 0) & (least + span > 0)
+        return torch.where(cut, flow / torch.where(cut, span, 1.0), 0.0)
+
+    def _from_facets(self, powers: Powers, free: tuple[bool, ...]) -> Tensor:
+        terms, order = [], 0.0
+        for k, (from_low, from_high, coordinate) in self._point(free):
+            power = powers[k] or 0
+            order += power + 1
+            at_low, at_high = self._at_ends(powers, k)
+            terms.append((from_high, at_high, 1.0))
+            if self._low**power:
+                terms.append((from_low, at_low, self._low**power))
+            if power:
+                terms.append((coordinate, self.moment(_replaced(powers, k, power - 1)), power))
+        total = terms[0][0] * terms[0][1]
+        for distance, moment, factor in terms[1:]:
+            total.addcmul_(distance, moment, value=factor)
+        return total.div_(order) if order > 1 else total
+
+    def _at_ends(self, powers: Powers, k: int) -> tuple[Tensor, ...]:
+        """Moments where variable k is held at the lower and at the upper end of its range."""
+        if (powers, k) not in self._facets:
+            held = sum(power is None for power in powers[:k])
+            self._facets[powers, k] = self.moment(_replaced(powers, k, None)).unbind(held)
+        return self._facets[powers, k]
+
+    def _point(self, free: tuple[bool, ...]) -> list[tuple[int, tuple[Tensor, Tensor, Tensor]]]:
+        """A point on the cut, or in the corner nearest to it: on the diagonal from the lowest to the highest corner.
+
+        For each free variable the distances from its ends, relative to that of the ends, and the coordinate.
+        """
+        if free not in self._points:
+            least, span = self._range(free)
+            along = (least / span).nan_to_num_(nan=0.0).neg_().clamp_(0, 1)
+            point = []
+            for k in (k for k, is_free in enumerate(free) if is_free):
+                u = torch.addcmul(self._falls[k], self._signs[k], along)
+                point.append((k, (u, 1.0 - u, self._low + self._width * u if self._low else u)))
+            self._points[free] = point
+        return self._points[free]
+
+    def _range(self, free: tuple[bool, ...]) -> tuple[Tensor, Tensor]:
+        """The least value of z, and how far it ranges from there."""
+        least, (span, *others) = self._offset(free), itertools.compress(self._spans, free)
+        for lower in itertools.compress(self._least, free):
+            least = least + lower
+        for other in others:
+            span = span + other
+        return least, span
+
+    def _offset(self, free: tuple[bool, ...]) -> Tensor:
+        """Value of z where the free variables are 0."""
+        if free not in self._offsets:
+            k = free.index(False)
+            offset = self._offset((*free[:k], True, *free[k + 1 :]))
+            ends = (offset + self._low * self._slopes[k] if self._low else offset, offset + self._slopes[k])
+            self._offsets[free] = torch.stack(ends)
+        return self._offsets[free]
