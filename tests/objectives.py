@@ -1,4 +1,4 @@
-"""Objectives of two parameters whose minima and saddles are known."""
+"""Objectives of two parameters whose minima, saddles and kinks are known."""
 
 from dataclasses import dataclass
 
@@ -56,6 +56,41 @@ class Valley:
 
     def select(self, instances: Tensor) -> "Valley":
         return Valley(self.steepness[instances])
+
+    def pack(self, state: dict[str, Tensor]) -> Tensor:
+        return state["theta"]
+
+    def unpack(self, theta: Tensor) -> dict[str, Tensor]:
+        return {"theta": theta}
+
+
+@dataclass(frozen=True)
+class Ledge:
+    """`(u² + v²)/2 + (u⁴ + v⁴)/4 - depth max(v - u, 0)²/4` around (1, 1), where gradient and kink meet.
+
+    On the side `v <= u`, to which the kink belongs, its Hessian is 1. Beyond, the lowest curvature is `1 - depth`, and
+    for `depth > 1` the only minimum lies at `u = -v = -√(depth - 1)`, with a loss of `-(depth - 1)²/2`.
+    """
+
+    depth: Tensor
+
+    def loss(self, theta: Tensor) -> Tensor:
+        u, v = (theta - 1).unbind(-1)
+        return (u**2 + v**2) / 2 + (u**4 + v**4) / 4 - self.depth * (v - u).clamp(min=0) ** 2 / 4
+
+    def gradient(self, theta: Tensor) -> Tensor:
+        u, v = (theta - 1).unbind(-1)
+        fall = self.depth * (v - u).clamp(min=0) / 2
+        return torch.stack([u + u**3 + fall, v + v**3 - fall], -1)
+
+    def hessian(self, theta: Tensor) -> Tensor:
+        u, v = (theta - 1).unbind(-1)
+        fall = self.depth * (v > u) / 2
+        own = torch.stack([1 + 3 * u**2 - fall, 1 + 3 * v**2 - fall], -1)
+        return torch.diag_embed(own) + fall[:, None, None] * torch.eye(2, dtype=theta.dtype).flip(0)
+
+    def select(self, instances: Tensor) -> "Ledge":
+        return Ledge(self.depth[instances])
 
     def pack(self, state: dict[str, Tensor]) -> Tensor:
         return state["theta"]

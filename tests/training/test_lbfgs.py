@@ -6,7 +6,7 @@ from scipy import optimize
 from torch import Tensor
 from torch.testing import assert_close
 
-from objectives import Saddle, Valley
+from objectives import Ledge, Saddle, Valley
 from polysem.features import SparseSign, SparseUniform
 from polysem.measure import capacity
 from polysem.training import FitConfig, FitStatus, fit
@@ -53,7 +53,7 @@ def test_instances_do_not_depend_on_each_other() -> None:
         assert together.n_steps[i] == alone.n_steps[0]
 
 
-def test_out_of_steps_and_on_a_saddle_is_not_converged() -> None:
+def test_out_of_steps_on_a_saddle_or_above_a_ledge_is_not_converged() -> None:
     objective, start = Valley(double([100.0])), double([[-1.2, 1.0]])
     for max_steps in (0, 5):
         end = lbfgs(objective, start, max_steps=max_steps, tolerance=1e-10)
@@ -64,6 +64,8 @@ def test_out_of_steps_and_on_a_saddle_is_not_converged() -> None:
     assert_close(on_saddle.theta, double([[0.0, 0.0]]), rtol=0, atol=1e-9)
     assert not on_saddle.converged.any()
     assert on_saddle.n_steps < 200  # it knows that nothing more can be done
+    at_kink = lbfgs(Ledge(double([1.3, 0.7])), double([[1.0, 1.0]] * 2), max_steps=200, tolerance=1e-10)
+    assert at_kink.converged.tolist() == [False, True]
 
 
 @pytest.mark.parametrize("kurtosis", [20.0, 2.0])

@@ -9,6 +9,8 @@ from torch.testing import assert_close
 
 from polysem.features import SparseGaussian, SparseSign, SparseUniform
 from polysem.training import FitConfig, FitStatus, fit
+from polysem.training._mask import Restricted
+from polysem.training._newton import newton
 from polysem.zoo import QuadraticModel, TiedAutoencoder, ToyModel
 
 V = [1.0, 0.9, 0.8, 0.7, 0.6]
@@ -103,6 +105,17 @@ def test_nothing_or_everything_masked() -> None:
     everything = fit(model, features, V, mask=[True] * 5)
     assert_close(everything.loss, torch.zeros(2, dtype=torch.float64), rtol=0, atol=0)
     assert (everything.status == FitStatus.CONVERGED).all()
+
+
+def test_a_kink_is_not_left_along_masked_parameters() -> None:
+    objective = TiedAutoencoder(2, 1).objective(SparseUniform([0.1, 0.1]), [1.0, 0.35])
+    start = torch.tensor([[1.0, 0.0, 0.0, 0.05]], dtype=torch.float64)
+    falls = newton(objective, start, max_steps=50, tolerance=1e-10)
+    assert objective.loss(falls.theta) < 0.5 * objective.loss(start)
+    free = torch.tensor([[1.0, 0.0, 1.0, 1.0]], dtype=torch.float64)
+    end = newton(Restricted(objective, free), start, max_steps=50, tolerance=1e-10)
+    assert_close(end.theta, start, rtol=0, atol=0)
+    assert end.converged.all()
 
 
 class Leaky(QuadraticModel):

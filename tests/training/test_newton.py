@@ -8,11 +8,11 @@ from scipy import optimize
 from torch import Tensor
 from torch.testing import assert_close
 
-from objectives import Saddle
-from polysem.features import SparseSign
+from objectives import Ledge, Saddle
+from polysem.features import SparseSign, SparseUniform
 from polysem.training import _newton
 from polysem.training._newton import newton
-from polysem.zoo import QuadraticModel
+from polysem.zoo import QuadraticModel, TiedAutoencoder
 
 
 def double(values: object) -> Tensor:
@@ -39,6 +39,49 @@ def test_out_of_steps_is_not_converged() -> None:
         assert end.n_steps.tolist() == [max_steps, max_steps]
     assert_close(newton(objective, start, max_steps=0, tolerance=1e-12).theta, start)
     assert (objective.loss(end.theta) < objective.loss(start)).all()
+
+
+def test_goes_on_where_the_loss_falls_beyond_a_kink() -> None:
+    depth = double([7.0, 1.5, 1.01, 1.01, 0.99])
+    objective, starts = Ledge(depth), double([[1.0, 1.0]] * 3 + [[3.0, 1.2], [1.0, 1.0]])
+    end = newton(objective, starts, max_steps=100, tolerance=1e-12)
+    assert end.converged.all()
+    drop = (depth - 1).clamp(min=0)
+    assert_close(end.theta[:, 1], 1 + drop.sqrt(), rtol=0, atol=1e-9)
+    assert_close(end.theta[:, 0], 1 - drop.sqrt(), rtol=0, atol=1e-9)
+    assert_close(objective.loss(end.theta), -drop.square() / 2, rtol=1e-9, atol=1e-16)
+    assert (end.n_steps[:4] > 0).all()
+    assert end.n_steps[4] == 0
+
+
+@pytest.mark.parametrize("max_steps", [0, 1, 3])
+def test_a_kink_with_lower_losses_beyond_is_no_minimum(max_steps: int) -> None:
+    objective, start = Ledge(double([1.3, 0.5])), double([[1.0, 1.0]] * 2)
+    end = newton(objective, start, max_steps=max_steps, tolerance=1e-12)
+    assert end.converged.tolist() == [False, True]
+    assert end.n_steps.tolist() == [max_steps, 0]
+    assert bool(objective.loss(end.theta)[0] < objective.loss(start)[0]) == (max_steps > 0)
+
+
+def test_a_feature_in_its_own_dimension_is_left_if_a_pair_is_better() -> None:
+    """A solution in closed form that sits on a kink; the cone of lower losses holds one direction in a thousand."""
+    p, second = double([[0.4] * 2, [0.1] * 2, [0.1] * 2]), double([[1.0, 0.5], [1.0, 0.35], [1.0, 0.02]])
+    objective = TiedAutoencoder(2, 1, n_inst=3).objective(SparseUniform(p), second)
+    zero = torch.zeros_like(p[:, 0])
+    start = torch.stack([zero + 1, zero, zero, p[:, 1] / 2], -1)  # W = (1, 0), b = (0, E x_2)
+    assert_close(objective.gradient(start), torch.zeros_like(start), rtol=0, atol=1e-15)
+    assert (torch.linalg.eigvalsh(objective.hessian(start)) > 0).all()
+    end = newton(objective, start, max_steps=100, tolerance=1e-10)
+    assert end.converged.all()
+    relative = objective.loss(end.theta) / objective.loss(start)
+    assert (relative < double([0.81, 0.21, 1.5])).all()
+    assert_close(end.theta[2], start[2], rtol=0, atol=0)
+    generator = torch.Generator().manual_seed(0)
+    for distance in (1e-4, 1e-3, 1e-2):
+        for _ in range(60):
+            away = torch.randn(start.shape, generator=generator, dtype=torch.float64)
+            around = objective.loss(end.theta + distance * away)
+            assert (around > objective.loss(end.theta) * (1 - 1e-12)).all()
 
 
 @pytest.mark.parametrize("zero_rows", [0, 3, 6])

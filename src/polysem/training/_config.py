@@ -25,7 +25,8 @@ class FitConfig:
         newton_steps: most Newton steps of an instance.
         lbfgs_steps: most evaluations of loss and gradient in L-BFGS.
         gradient_tolerance: an instance has converged where no entry of its gradient exceeds this times its
-            largest curvature times its largest parameter, and it does not sit on a saddle; exact only.
+            largest curvature times its largest parameter, and it does not sit on a saddle, nor on a kink of the
+            loss with lower values beyond; exact only.
         record_every: Adam steps from one row of the history to the next.
         record_capacities: keep capacities beside the losses of the history.
         checkpoint_every: Adam steps from one checkpoint to the next, where `resume` is given.

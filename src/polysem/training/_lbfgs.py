@@ -6,14 +6,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polysem.training._newton import Polished, largest_curvature, newton
+from polysem.training._newton import Polished, newton
+from polysem.training._scales import ROUNDING, gradient_scale, largest_curvature, least_scale
 from polysem.zoo import Objective
 
 MEMORY = 10
 DECREASE, SLOPE = 1e-4, 0.9
 """The constants of the Wolfe conditions."""
 MOST_TRIALS = 40
-ROUNDING = 1e-14
 
 
 def lbfgs(
@@ -56,12 +56,13 @@ class _Stack:
 
     def __init__(self, objective: Objective, theta: Tensor, tolerance: float) -> None:
         self.tolerance = tolerance
-        self.start, self.result = theta, theta.clone()
+        self.result = theta.clone()
         self.n_steps = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
         self.where = torch.arange(len(theta), device=theta.device)
         self.objective = objective
         self.theta, self.loss, self.gradient = theta, objective.loss(theta), objective.gradient(theta)
         self.curvature = largest_curvature(objective, theta)
+        self.least_scale = least_scale(theta, self.curvature)
         self.moves, self.bends = theta.new_zeros(2, MEMORY, *theta.shape)
         self.inverse = theta.new_zeros(MEMORY, len(theta))
         self.direction = torch.zeros_like(theta)
@@ -132,11 +133,10 @@ class _Stack:
         near = (steepest <= self.tolerance * self.curvature * size).nonzero()[:, 0]
         done = stuck.clone()
         if len(near):
-            here, begin = self.theta[near], self.start[self.where[near]]
-            objective = self.objective.select(near)
-            end = newton(objective, here, max_steps=0, tolerance=self.tolerance, start=begin)
-            done[near] |= end.gradient_norm <= self.tolerance
-            self.curvature[near] = largest_curvature(objective, here)
+            here = self.theta[near]
+            self.curvature[near] = largest_curvature(self.objective.select(near), here)
+            scale = gradient_scale(here, self.curvature[near], self.least_scale[self.where[near]])
+            done[near] |= steepest[near] <= self.tolerance * scale
         if not bool(done.any()):
             return
         self.result[self.where[done]] = self.theta[done]

@@ -58,11 +58,11 @@ def require_removed(
 
 @dataclass(frozen=True)
 class Restricted:
-    """An objective some of whose parameters stay where they are.
+    """An objective some of whose parameters stay 0.
 
     Attributes:
         objective: the whole objective.
-        free: 1 for parameters that may move, 0 for others.
+        free: 1 for parameters that may move, 0 for others, which are taken as 0 whatever they are.
     """
 
     objective: Objective
@@ -70,15 +70,15 @@ class Restricted:
 
     def loss(self, theta: Float[Tensor, "n_inst n_parameters"]) -> Float[Tensor, " n_inst"]:
         """The objective's."""
-        return self.objective.loss(theta)
+        return self.objective.loss(theta * self.free)
 
     def gradient(self, theta: Float[Tensor, "n_inst n_parameters"]) -> Float[Tensor, "n_inst n_parameters"]:
         """The objective's, 0 along fixed parameters."""
-        return self.objective.gradient(theta) * self.free
+        return self.objective.gradient(theta * self.free) * self.free
 
     def hessian(self, theta: Float[Tensor, "n_inst n_parameters"]) -> Float[Tensor, "n_inst n_parameters n_parameters"]:
         """The objective's, 0 along fixed parameters."""
-        return self.objective.hessian(theta) * self.free[:, None] * self.free[..., None]
+        return self.objective.hessian(theta * self.free) * self.free[:, None] * self.free[..., None]
 
     def select(self, instances: Int[Tensor, " n_selected"]) -> "Restricted":
         """The restricted objective of the chosen instances alone."""

@@ -1,4 +1,4 @@
-"""A damped Newton method on a stack of independent objectives, which does not stop on saddles."""
+"""A damped Newton method on a stack of independent objectives, which does not stop on saddles, nor on kinks."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,16 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from polysem.training._kinks import beyond_kinks
+from polysem.training._scales import ROUNDING, gradient_scale, largest_curvature, largest_entry, least_scale
 from polysem.zoo import Objective
 
 BLOCK_BYTES = 2**28
 FLAT = 1e-8
 """Curvature, relative to the largest, below whose negative a stationary point is a saddle."""
 FIRST_DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-12, 1e12
-ROUNDING = 1e-14
+TRIALS = 2**10
+"""Trial points of a line search that are evaluated together, as far as a stack is smaller than that."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,8 @@ class Polished:
     Attributes:
         theta: parameters.
         gradient_norm: largest entry of the gradient, relative to largest curvature times largest parameter.
-        converged: whether the gradient is within tolerance and no curvature is negative.
+        converged: whether the gradient is within tolerance, no curvature is negative, and nothing lower was found
+            beyond a kink.
         n_steps: steps taken.
     """
 
@@ -44,7 +48,9 @@ def newton(
 
     A step that raises the loss is rejected and the damping raised. Where the matrix is not positive definite, or
     at a saddle, the step takes the eigenvalues of `H` by their size and the instance then moves along the most
-    negative curvature to the lowest loss on a geometric grid. Instances that have converged leave the stack.
+    negative curvature to the lowest loss on a geometric grid. Instances that have converged leave the stack. In the
+    end they are probed for kinks of the slope, of which gradient and Hessian know one side only; an instance with a
+    lower loss beyond moves there and goes on.
 
     Args:
         objective: what to minimise.
@@ -56,7 +62,8 @@ def newton(
     Returns:
         End points and how they were reached.
 
-    Source: Levenberg 1944; steps by the size of eigenvalues after Dauphin et al. 2014; moves off saddles are ours.
+    Source: Levenberg 1944; steps by the size of eigenvalues after Dauphin et al. 2014; moves off saddles and
+    kinks are ours.
     """
     n_inst, n_parameters = theta.shape
     start = theta if start is None else start
@@ -74,41 +81,58 @@ def newton(
 
 
 class _Stack:
-    """The state of one block of instances: results of all, working copies of those still under way."""
+    """The state of one block of instances: results of all, and for those under way (`where`) what they work with."""
 
     def __init__(self, objective: Objective, theta: Tensor, tolerance: float, start: Tensor) -> None:
-        self.tolerance = tolerance
+        self.whole, self.tolerance = objective, tolerance
         self.theta = theta.clone()
         self.gradient_norm = torch.full_like(theta[:, 0], torch.inf)
         self.converged = torch.zeros(len(theta), dtype=torch.bool, device=theta.device)
         self.n_steps = torch.zeros(len(theta), dtype=torch.int64, device=theta.device)
-        self.where = torch.arange(len(theta), device=theta.device)
-        self.objective = objective
-        self.damping = torch.full_like(theta[:, 0], FIRST_DAMPING)
-        curvature = largest_curvature(objective, start)
-        # A minimum of quartic order (no importance at all) has no curvature of its own to compare with.
-        self.least_scale = ROUNDING * curvature * start.abs().amax(-1)
+        self.least_scale = least_scale(start, largest_curvature(objective, start))
 
     def run(self, max_steps: int) -> Polished:
-        for step in range(max_steps + 1):
+        where = torch.arange(len(self.theta), device=self.theta.device)
+        while len(where):
+            self._descend(where, max_steps)
+            where = self._leave_kinks(where[self.converged[where]], max_steps)
+        return Polished(self.theta, self.gradient_norm, self.converged, self.n_steps)
+
+    def _descend(self, where: Tensor, max_steps: int) -> None:
+        """Step until every instance is at a minimum by gradient and Hessian, out of steps, or stuck."""
+        self.where, self.objective = where, self.whole.select(where)
+        self.damping = torch.full_like(self.theta[where, 0], FIRST_DAMPING)
+        while len(self.where):
             theta = self.theta[self.where]
             gradient, H = self.objective.gradient(theta), self.objective.hessian(theta)
-            curvature = H.diagonal(dim1=-2, dim2=-1).abs().amax(-1)
-            size = theta.abs().amax(-1)
-            scale = torch.maximum(curvature * size, self.least_scale)
+            curvature = largest_entry(H)
+            scale = gradient_scale(theta, curvature, self.least_scale[self.where])
             steepest = gradient.abs().amax(-1)
             stationary = steepest <= self.tolerance * scale
             saddle = stationary & ~_positive_definite(H, curvature, stationary)
             done = stationary & ~saddle
             self.gradient_norm[self.where] = torch.where(steepest > 0, steepest / scale, steepest)
             self.converged[self.where] = done
-            self.n_steps[self.where] = step
-            if step == max_steps or bool((done | (self.damping > MOST_DAMPING)).all()):
-                break
-            theta = self._step(theta, gradient, H, curvature, saddle)
-            self.theta[self.where[~done]] = theta[~done]
-            self._keep(~done & (self.damping <= MOST_DAMPING))
-        return Polished(self.theta, self.gradient_norm, self.converged, self.n_steps)
+            going = ~done & (self.n_steps[self.where] < max_steps)
+            self._keep(going)
+            if len(self.where):
+                parts = (theta, gradient, H, curvature, saddle)
+                self.theta[self.where] = self._step(*(part[going] for part in parts))
+                self.n_steps[self.where] += 1
+                self._keep(self.damping <= MOST_DAMPING)
+
+    def _leave_kinks(self, where: Tensor, max_steps: int) -> Tensor:
+        """Move minima on one side of a kink to what is lower beyond it, and return those that go on from there."""
+        if len(where):
+            lower, direction = beyond_kinks(self.whole.select(where), self.theta[where])
+            where, direction = where[lower], direction[lower]
+            self.converged[where] = False
+            going = self.n_steps[where] < max_steps
+            where, direction = where[going], direction[going]
+        if len(where):
+            self.theta[where] = _lowest_along(direction, self.theta[where], self.whole.select(where))
+            self.n_steps[where] += 1
+        return where
 
     def _step(self, theta: Tensor, gradient: Tensor, H: Tensor, curvature: Tensor, saddle: Tensor) -> Tensor:
         shift = self.damping * curvature
@@ -133,26 +157,23 @@ class _Stack:
         if bool(staying.all()):
             return
         self.where, self.damping = self.where[staying], self.damping[staying]
-        self.least_scale = self.least_scale[staying]
         self.objective = self.objective.select(staying.nonzero()[:, 0])
-
-
-def largest_curvature(objective: Objective, theta: Float[Tensor, "n_inst n_parameters"]) -> Float[Tensor, " n_inst"]:
-    """The largest diagonal entry of each matrix of second derivatives, by size."""
-    return objective.hessian(theta).diagonal(dim1=-2, dim2=-1).abs().amax(-1)
 
 
 def _lowest_along(direction: Tensor, theta: Tensor, objective: Objective) -> Tensor:
     """The lowest of `theta` and the points at geometric distances from it along unit directions, both ways."""
     size = theta.abs().amax(-1, keepdim=True)
     direction = direction * torch.where(size > 0, size, 1.0)
+    instances = torch.arange(len(theta), device=theta.device)
+    distances = 4.0 ** torch.arange(5, -16, -1, dtype=theta.dtype, device=theta.device)
     best, lowest = theta, objective.loss(theta)
-    for exponent in range(5, -16, -1):
-        for distance in (4.0**exponent, -(4.0**exponent)):
-            trial = theta + distance * direction
-            loss = objective.loss(trial)
-            best = torch.where((loss < lowest)[:, None], trial, best)
-            lowest = torch.minimum(loss, lowest)
+    for some in torch.split(torch.cat([distances, -distances]), max(1, TRIALS // len(theta))):
+        trials = theta + some[:, None, None] * direction
+        tried = objective if len(some) == 1 else objective.select(instances.repeat(len(some)))
+        losses = tried.loss(trials.flatten(0, 1)).reshape(len(some), -1)
+        loss, which = torch.where(losses.isnan(), torch.inf, losses).min(0)
+        best = torch.where((loss < lowest)[:, None], trials[which, instances], best)
+        lowest = torch.minimum(loss, lowest)
     return best
 
 
