@@ -1,0 +1,10 @@
+from ._engine import Engine as Engine
+from ._engine import InProcess as InProcess
+from ._grid import Grid as Grid
+from ._run import run as run
+from ._status import SweepStatus as SweepStatus
+from ._status import status as status
+from ._task import Output as Output
+from ._task import Stack as Stack
+from ._task import Task as Task
+from ._task import task as task

@@ -1,0 +1,81 @@
+"""Small tasks that tests sweep; a worker imports them from here."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polysem.sweeps import Output, Stack, task
+
+
+@task(outputs={"area": Output()}, stacked=("width", "height"), max_cells=4)
+def rectangle(stack: Stack) -> dict[str, np.ndarray]:
+    return {"area": stack["width"] * stack["height"]}
+
+
+@task(
+    outputs={
+        "draw": Output(),
+        "rows": Output({"feature": "n_features", "dim": 2}, "float32"),
+        "code": Output(dtype="int64"),
+        "threads": Output(dtype="int64"),
+    },
+    stacked=("scale",),
+    shared=("n_features", "name", "seconds"),
+    max_cells=3,
+)
+def draws(stack: Stack) -> dict[str, np.ndarray | Tensor]:
+    """Seeded numbers of several shapes and kinds, and a note of each cell in the file that SWEEP_LOG names."""
+    if log := os.environ.get("SWEEP_LOG"):
+        with Path(log).open("a") as file:
+            file.write("".join(f"{seed}\n" for seed in stack.seeds))
+    time.sleep(stack.get("seconds", 0.0))
+    rows = [
+        torch.randn(stack["n_features"], 2, generator=torch.Generator().manual_seed(int(seed))) for seed in stack.seeds
+    ]
+    first = torch.stack(rows)
+    return {
+        "draw": first[:, 0, 0].double() * torch.as_tensor(np.asarray(stack["scale"], dtype=np.float64)),
+        "rows": first,
+        "code": np.full(stack.n_cells, len(stack.get("name", ""))),
+        "threads": np.full(stack.n_cells, torch.get_num_threads()),
+    }
+
+
+@task(outputs={"root": Output()}, stacked=("x",), shared=("folder",), max_cells=4)
+def fragile(stack: Stack) -> dict[str, np.ndarray]:
+    """Roots, but not of negative numbers; at 100 only from the second try on, at 200 only once a file is there."""
+    x = stack["x"]
+    if (x < 0).any():
+        raise ArithmeticError(f"no root of {x.min()}")
+    for value in x[x >= 100]:
+        flag = Path(stack["folder"]) / str(value)
+        there = flag.exists()
+        if value == 100:
+            flag.touch()
+        if not there:
+            raise OSError("not yet")
+    return {"root": np.sqrt(x)}
+
+
+@task(outputs={"a": Output(), "b": Output({"k": 2})}, shared=("kind",))
+def wrong(stack: Stack) -> object:
+    """Results that are not what was declared."""
+    n = stack.n_cells
+    good = {"a": np.zeros(n), "b": np.zeros((n, 2))}
+    if stack["kind"] == "exit":
+        sys.exit(3)
+    if stack["kind"] == "unicode":
+        raise ValueError("\ud800" + 5000 * "x")
+    return {
+        "good": good,
+        "list": [1.0],
+        "name": {"a": np.zeros(n)},
+        "cells": good | {"a": np.zeros(n + 1)},
+        "size": good | {"b": np.zeros((n, 3))},
+        "dtype": good | {"a": np.zeros(n, complex)},
+    }[stack["kind"]]
