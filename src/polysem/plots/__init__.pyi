@@ -1,3 +1,5 @@
+from ._comparison import comparison_figures as comparison_figures
+from ._comparison import family_figures as family_figures
 from ._errata import errata_figure as errata_figure
 from ._phase import phase_figures as phase_figures
 from ._points import point_figures as point_figures

@@ -1,3 +1,14 @@
+from ._architectures import ARCHITECTURES as ARCHITECTURES
+from ._architectures import Architecture as Architecture
+from ._architectures import architecture as architecture
+from ._comparison import Band as Band
+from ._comparison import Comparison as Comparison
+from ._comparison import architecture_cells as architecture_cells
+from ._comparison import comparison as comparison
+from ._comparison import comparison_grid as comparison_grid
+from ._comparison import over_starts as over_starts
+from ._comparison import read_comparison as read_comparison
+from ._configs import ComparisonConfig as ComparisonConfig
 from ._configs import ErrataConfig as ErrataConfig
 from ._configs import PhaseConfig as PhaseConfig
 from ._configs import PointsConfig as PointsConfig

@@ -186,3 +186,42 @@ class SuperpositionConfig:
         _checks.whole("restarts", self.restarts)
         _checks.whole("adam_steps", self.adam_steps, 0)
         _checks.whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
+class ComparisonConfig:
+    """Which architectures are compared, in which dimensions, at which feature probabilities, from how many starts.
+
+    Attributes:
+        architectures: names of `studies.ARCHITECTURES`; all of them by default.
+        n_features: number of features, with importances `decay^i`.
+        d_hidden: embedding dimensions.
+        n_probability: feature probabilities from 1 to `lowest_probability`, logarithmic.
+        restarts: starts of each cell.
+        adam_steps: steps where losses are sampled.
+        batch_size: samples of such a step.
+    """
+
+    architectures: tuple[str, ...] = ()
+    n_features: int = 20
+    d_hidden: tuple[int, ...] = (5, 10)
+    decay: float = 0.9
+    n_probability: int = 8
+    lowest_probability: float = 1e-3
+    restarts: int = 8
+    adam_steps: int = 1000
+    batch_size: int = 128
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        for name in ("n_features", "restarts", "adam_steps", "batch_size"):
+            _checks.whole(name, getattr(self, name))
+        _checks.whole("n_probability", self.n_probability, 2)
+        _checks.whole("seed", self.seed, 0)
+        _checks.require(len(self.d_hidden) > 0, "d_hidden", self.d_hidden, "at least one dimension")
+        for d in self.d_hidden:
+            valid = isinstance(d, int) and 1 <= d <= self.n_features
+            _checks.require(valid, "d_hidden", d, f"from 1 to n_features = {self.n_features}")
+        _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
+        _checks.require(0 < self.lowest_probability < 1, "lowest_probability", self.lowest_probability, "in (0, 1)")
