@@ -1,6 +1,7 @@
 """Small tasks that tests sweep; a worker imports them from here."""
 
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -79,3 +80,13 @@ def wrong(stack: Stack) -> object:
         "size": good | {"b": np.zeros((n, 3))},
         "dtype": good | {"a": np.zeros(n, complex)},
     }[stack["kind"]]
+
+
+@task(outputs={"square": Output()}, stacked=("x",), shared=("folder",), max_cells=2)
+def mortal(stack: Stack) -> dict[str, np.ndarray]:
+    """Squares; a process that meets -1 dies of it, unless one did before."""
+    flag = Path(stack["folder"]) / "died"
+    if (stack["x"] == -1).any() and not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {"square": stack["x"] ** 2}

@@ -1,3 +1,6 @@
+from ._dask import WORKER_ENVIRONMENT as WORKER_ENVIRONMENT
+from ._dask import DaskEngine as DaskEngine
+from ._dask import LocalEngine as LocalEngine
 from ._engine import Engine as Engine
 from ._engine import InProcess as InProcess
 from ._grid import Grid as Grid
