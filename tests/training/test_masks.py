@@ -61,9 +61,9 @@ class Watched(TiedAutoencoder):
 
     look: Callable[[Tensor], None]
 
-    def per_sample_loss(self, x: Tensor, importance: object) -> Tensor:
+    def unchecked_loss(self, x: Tensor, importance: Tensor) -> Tensor:
         type(self).look(x.detach())
-        return super().per_sample_loss(x, importance)
+        return super().unchecked_loss(x, importance)
 
 
 @pytest.mark.parametrize("stratified", [False, True])
@@ -121,8 +121,8 @@ def test_a_kink_is_not_left_along_masked_parameters() -> None:
 class Leaky(QuadraticModel):
     """A model whose loss reads its inputs past the embedding."""
 
-    def per_sample_loss(self, x: Tensor, importance: object) -> Tensor:
-        return super().per_sample_loss(x, importance) + x.sum(-1)
+    def unchecked_loss(self, x: Tensor, importance: Tensor) -> Tensor:
+        return super().unchecked_loss(x, importance) + x.sum(-1)
 
 
 @pytest.mark.bad_input

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from polysem.features import CorrelatedFeatures, SparseFeatures, SparseGaussian,
 from polysem.measure import response_capacity
 from polysem.training import FitConfig, FitStatus, fit
 from polysem.training._problem import SampledProblem
-from polysem.zoo import QuadraticModel, TiedAutoencoder, ToyModel, expected_loss
+from polysem.zoo import HiddenLayerModel, QuadraticModel, TiedAutoencoder, ToyModel, expected_loss
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -152,6 +153,21 @@ def test_compile_passes_the_loss_through_torch(monkeypatch: pytest.MonkeyPatch) 
     )
     assert len(compiled) == 1
     assert_close(passed.model.W, plain.model.W, rtol=0, atol=0)
+
+
+@pytest.mark.bad_input  # run-time shape checks would be in the graph
+@pytest.mark.parametrize("family", [QuadraticModel, TiedAutoencoder, HiddenLayerModel])
+def test_a_compiled_loss_is_one_graph(family: type[ToyModel], monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.compiler.reset()
+    # This backend traces losses and gradients, and needs no C++ compiler.
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, fullgraph=True, backend="aot_eager"))
+    features, model = SparseUniform([0.2] * 3), family(3, 2, n_inst=2, generator=seeded(12))
+    plain, passed = (
+        fit(model, features, [1.0] * 3, FitConfig(loss="sampled", adam_steps=3, compile=flag), generator=seeded(13))
+        for flag in (False, True)
+    )
+    assert_close(passed.loss, plain.loss, rtol=1e-12, atol=0)
+    assert_close(passed.model.embedding, plain.model.embedding, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.bad_input

@@ -62,7 +62,7 @@ class SampledProblem:
     Args:
         model: the stack; its parameters are what is trained, those that require gradients.
         features: inputs.
-        importance: `[n_inst, n_features]`, 0 for masked features.
+        importance: `[n_inst, n_features]`, checked, 0 for masked features.
         masked: which features are removed, `[n_features]` or `[n_inst, n_features]`, or None.
         config: batch size, strata and compilation.
         generator: source of the samples.
@@ -89,7 +89,7 @@ class SampledProblem:
             raise ValueError(f"model must have a parameter that requires gradients, got {type(model).__name__}")
         rows = model.embedding
         self._dtype, self._device = rows.dtype, rows.device
-        shell = _Shell(lambda x: model.per_sample_loss(x, importance), model)
+        shell = _Shell(lambda x: model.unchecked_loss(x, importance), model)
 
         def mean_loss(theta: Tensor, x: Tensor, weight: Tensor) -> Tensor:
             losses: Tensor = functional_call(shell, _inside(self.unpack(theta)), (x,))

@@ -91,13 +91,12 @@ class Autoencoder(ToyModel):
 
         return PartialLoss((weight * part.outputs.value(G, b)).sum(-1), draw)
 
-    def per_sample_loss(
-        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: object
+    def unchecked_loss(
+        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: Float[Tensor, "n_inst n_features"]
     ) -> Float[Tensor, "n_samples n_inst"]:
         """Loss `Σ_j I_j (x̂_j - x_j)²` of each instance on each sample."""
-        weight = self.importance_per_instance(importance).to(x.dtype)
         error: Tensor = self(x) - x
-        return (weight * error.square()).sum(-1)
+        return (importance.to(x.dtype) * error.square()).sum(-1)
 
     def objective(self, features: SparseFeatures, importance: object) -> AutoencoderObjective:
         """The exact loss over all parameters. Arguments as in `exact_loss`."""

@@ -91,11 +91,17 @@ class ToyModel(nn.Module, ABC):
         """The expected loss where only a part of it has a closed form; None where `exact_loss` covers it all."""
         return None
 
-    @abstractmethod
     def per_sample_loss(
         self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: object
     ) -> Float[Tensor, "n_samples n_inst"]:
-        """Loss of each instance on each sample."""
+        """Loss of each instance on each sample; importances as in `importance_per_instance`."""
+        return self.unchecked_loss(x, self.importance_per_instance(importance))
+
+    @abstractmethod
+    def unchecked_loss(
+        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: Float[Tensor, "n_inst n_features"]
+    ) -> Float[Tensor, "n_samples n_inst"]:
+        """The same for importances as `importance_per_instance` returns them: checks would break compiled graphs."""
 
     def objective(self, features: SparseFeatures, importance: object) -> Objective:
         """The exact loss, with parameters that have a closed-form best value at that value; an error without one."""

@@ -120,13 +120,12 @@ class NeuronModel(ToyModel):
         """What the outputs should be, `t(x_j)`."""
         return self._target(x)
 
-    def per_sample_loss(
-        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: object
+    def unchecked_loss(
+        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: Float[Tensor, "n_inst n_features"]
     ) -> Float[Tensor, "n_samples n_inst"]:
         """Loss `Σ_j I_j (x̂_j - t(x_j))²` of each instance on each sample."""
-        weight = self.importance_per_instance(importance).to(x.dtype)
         error: Tensor = self(x) - self.targets(x)
-        return (weight * error.square()).sum(-1)
+        return (importance.to(x.dtype) * error.square()).sum(-1)
 
     def response(self) -> Float[Tensor, "n_inst n_features n_features"]:
         """How far output i moves per unit of feature j, where that does not depend on the inputs.

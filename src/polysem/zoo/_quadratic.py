@@ -96,12 +96,11 @@ class QuadraticModel(ToyModel):
         missing = (objective.importance - W.square().sum(-1)).sum(-1)
         return objective.loss(W.flatten(1)) + (missing - b).square()
 
-    def per_sample_loss(
-        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: object
+    def unchecked_loss(
+        self, x: Float[Tensor, " n_samples #n_inst n_features"], importance: Float[Tensor, "n_inst n_features"]
     ) -> Float[Tensor, "n_samples n_inst"]:
         """Squared error `(y - ŷ)²` of each instance on each sample."""
-        v = self.importance_per_instance(importance).to(x.dtype)
-        error: Tensor = torch.einsum("sif,if->si", x.square(), v) - self(x)
+        error: Tensor = torch.einsum("sif,if->si", x.square(), importance.to(x.dtype)) - self(x)
         return error.square()
 
     def objective(self, features: SparseFeatures, importance: object) -> "QuadraticObjective":
