@@ -64,6 +64,7 @@ def test_moments_equal_quadrature(make: Make, p: float) -> None:
     assert features.mean.dtype == features.variance.dtype == features.kurtosis.dtype == torch.float64
     assert_close(features.mean.item(), mean, rtol=1e-10, atol=1e-12)
     assert_close(features.variance.item(), central(2), rtol=1e-10, atol=0)
+    assert_close(features.skewness.item(), central(3) / central(2) ** 1.5, rtol=1e-9, atol=1e-12)
     assert_close(features.kurtosis.item(), central(4) / central(2) ** 2, rtol=1e-9, atol=0)
 
 
@@ -77,11 +78,13 @@ def test_moments_equal_those_of_a_million_samples(make: Make, standardise: bool)
     if standardise:
         assert_close(features.mean, torch.zeros(2, dtype=torch.float64))
         assert_close(features.variance, torch.ones(2, dtype=torch.float64))
+        assert_close(features.skewness, raw.skewness)
         assert_close(features.kurtosis, raw.kurtosis)
     centred = x - features.mean
     for name, samples, truth in [
         ("mean", centred, torch.zeros(2, dtype=torch.float64)),
         ("variance", centred**2, features.variance),
+        ("third", centred**3, features.skewness * features.variance**1.5),
         ("fourth", centred**4, features.kurtosis * features.variance**2),
     ]:
         error = (samples.mean(0) - truth).abs() / (samples.std(0) / math.sqrt(n) + 1e-12)

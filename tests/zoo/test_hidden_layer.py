@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import re
+from functools import partial
 
 import pytest
 import torch
@@ -28,6 +30,7 @@ from polysem.zoo import HiddenLayerModel, HiddenLayerObjective, TopK, expected_l
 Law = list[tuple[float, list[float]]]
 NAMES = [*loops.LAYERS, "bilinear"]
 POLYNOMIAL = ["identity", "square", "bilinear"]
+INSTEAD = 'pass method="sampled" to expected_loss, FitConfig(loss="sampled") to fit'
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -296,8 +299,9 @@ def test_bad_arguments_are_refused() -> None:
 )
 def test_no_exact_loss_is_said_so(activation: str, target: str) -> None:
     model, features = random_model(2, 3, activation, target), SparseSign([0.5, 0.5])
-    said = rf'method must be "sampled": .*activation={model.activation!r}'.replace("(", r"\(").replace(")", r"\)")
-    for ask in (model.exact_loss, model.objective, lambda *given: expected_loss(model, *given)):
+    said = re.escape(f"activation={model.activation!r}") + ".*" + re.escape(INSTEAD)
+    asked = (model.exact_loss, model.objective, partial(expected_loss, model), partial(fit, model))
+    for ask in asked:
         with pytest.raises(ValueError, match=said):
             ask(features, [1.0, 1.0])
 
@@ -306,6 +310,7 @@ def test_no_exact_loss_is_said_so(activation: str, target: str) -> None:
 @pytest.mark.parametrize("features", [CORRELATED, EXCLUSIVE])
 def test_dependent_features_have_no_exact_loss(features: SparseFeatures) -> None:
     model = random_model(3, 2, "square")
-    with pytest.raises(ValueError, match="features must be independent for an exact loss"):
+    said = re.escape(f"features must be independent for an exact loss ({INSTEAD}), got {type(features).__name__}")
+    with pytest.raises(ValueError, match=said):
         expected_loss(model, features, [1.0] * 3)
     assert isinstance(model.objective(SparseSign([0.5] * 3), [1.0] * 3), HiddenLayerObjective)

@@ -91,6 +91,14 @@ class SparseFeatures(ABC):
         return torch.ones_like(self._p) if self._standardise else self._raw_variance
 
     @property
+    def skewness(self) -> Float[Tensor, "*shape"]:
+        """Exact `E (x - mean)³ / variance^(3/2)`; 0 for a symmetric slab."""
+        _, m2, m3, _ = self.slab_moments
+        mean = self._raw_mean
+        third = self._p * (m3 - 3 * mean * m2) + 2 * mean.pow(3)
+        return third / self._raw_variance.pow(1.5)
+
+    @property
     def kurtosis(self) -> Float[Tensor, "*shape"]:
         """Exact central kurtosis `E (x - mean)⁴ / variance²`; `kurtosis(slab) / p` for a symmetric slab."""
         _, m2, m3, m4 = self.slab_moments

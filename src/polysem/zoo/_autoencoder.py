@@ -104,8 +104,8 @@ class Autoencoder(ToyModel):
         if part.rest is not None:
             raise ValueError(
                 f"features must be at most 3 of SparseUniform or 10 of SparseGaussian for an exact loss of activation "
-                f'"{self.activation}" (expected_loss with n_samples draws the rest), got {self.n_features} of '
-                f"{type(features).__name__}"
+                f'"{self.activation}" (expected_loss with n_samples draws the rest; pass FitConfig(loss="sampled") '
+                f"to fit), got {self.n_features} of {type(features).__name__}"
             )
         return AutoencoderObjective(part.outputs, self.importance_per_instance(importance), self.d_hidden, self.tied)
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from polysem.features import SparseFeatures, SparseGaussian, SparseUniform
 from polysem.zoo._activations import SLOPES, Activation
 from polysem.zoo._gaussian import GaussianLaw, support_losses
-from polysem.zoo._model import require_independent
-from polysem.zoo._moments import LinearOutputs, SquareOutputs, third_cumulant
+from polysem.zoo._model import SAMPLED_INSTEAD, require_independent
+from polysem.zoo._moments import LinearOutputs, SquareOutputs
 from polysem.zoo._outputs import KinkedOutputs, OutputLosses
 from polysem.zoo._supports import all_supports, at_least, sample_at_least, small_supports, up_to_two
 from polysem.zoo._uniform import UniformLaw
@@ -37,24 +37,25 @@ class ExactPart:
 def exact_part(activation: str | Activation, features: SparseFeatures, n_inst: int, device: torch.device) -> ExactPart:
     """The closed form for an activation given by name and a law of inputs; a ValueError where there is none."""
     require_independent(features)
-    p, mean, variance, kurtosis, third = (
+    p, mean, variance, skewness, kurtosis = (
         value.to(device).expand(n_inst, -1)
         for value in (
             features.feature_probability,
             features.mean,
             features.variance,
+            features.skewness,
             features.kurtosis,
-            third_cumulant(features),
         )
     )
     if activation == "identity":
         return ExactPart(LinearOutputs(mean, variance), None)
     if activation == "square":
-        return ExactPart(SquareOutputs(mean, variance, third, (kurtosis - 3) * variance.square()), None)
+        cumulants = (skewness * variance.pow(1.5), (kurtosis - 3) * variance.square())
+        return ExactPart(SquareOutputs(mean, variance, *cumulants), None)
     if not isinstance(activation, str) or activation not in SLOPES:
         raise ValueError(
             'activation must be "identity", "square", "relu" or "abs" for an exact loss '
-            f'(pass method="sampled" to expected_loss), got {activation!r}'
+            f"({SAMPLED_INSTEAD}), got {activation!r}"
         )
     scale, slopes = _scale(features).to(device).expand(n_inst, -1), SLOPES[activation]
     if isinstance(features, SparseUniform) and (features.signed or not features.standardise):
@@ -69,8 +70,7 @@ def exact_part(activation: str | Activation, features: SparseFeatures, n_inst: i
         return ExactPart(outputs, None if whole else _rest(p))
     raise ValueError(
         "features must be SparseGaussian, or SparseUniform (raw or signed), for an exact loss of activation "
-        f'"{activation}" (pass method="sampled" to expected_loss), got {type(features).__name__} with '
-        f"standardise={features.standardise}"
+        f'"{activation}" ({SAMPLED_INSTEAD}), got {type(features).__name__} with standardise={features.standardise}'
     )
 
 

@@ -8,7 +8,6 @@ from polysem.features import SparseFeatures
 from polysem.zoo._activations import Activation
 from polysem.zoo._hidden_objective import FACTORS, TARGET_DEGREES, HiddenLayerObjective
 from polysem.zoo._model import initial_rows, no_exact_loss, require_independent
-from polysem.zoo._moments import third_cumulant
 from polysem.zoo._neurons import NeuronModel
 
 
@@ -152,6 +151,7 @@ class HiddenLayerModel(NeuronModel):
         require_independent(features)
         weight = self.importance_per_instance(importance)
         variance = features.variance
-        moments = (features.mean, variance, third_cumulant(features), features.kurtosis * variance.square())
+        third, fourth = features.skewness * variance.pow(1.5), features.kurtosis * variance.square()
+        moments = (features.mean, variance, third, fourth)
         stacked = torch.stack([moment.to(weight).expand_as(weight) for moment in moments])
         return HiddenLayerObjective(weight, stacked, self.d_hidden, str(self.activation), str(self.target))

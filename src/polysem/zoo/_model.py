@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from polysem import _checks
 from polysem.features import SparseFeatures
 
+SAMPLED_INSTEAD = 'pass method="sampled" to expected_loss, FitConfig(loss="sampled") to fit'
+"""What errors advise where there is no exact loss."""
+
 
 @runtime_checkable
 class Objective(Protocol):
@@ -135,15 +138,14 @@ class ToyModel(nn.Module, ABC):
 
 def no_exact_loss(model: ToyModel) -> ValueError:
     """The error for a model whose expected loss has no closed form."""
-    return ValueError(f'method must be "sampled": there is no exact loss for {model}')
+    return ValueError(f'method must be "sampled": there is no exact loss for {model} ({SAMPLED_INSTEAD})')
 
 
 def require_independent(features: SparseFeatures) -> None:
     """Raise a ValueError unless features are independent of each other, as closed forms assume."""
     if not features.independent:
         raise ValueError(
-            'features must be independent for an exact loss (pass method="sampled" to expected_loss), got '
-            f"{type(features).__name__}"
+            f"features must be independent for an exact loss ({SAMPLED_INSTEAD}), got {type(features).__name__}"
         )
 
 

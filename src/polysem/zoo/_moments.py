@@ -6,8 +6,6 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from polysem.features import SparseFeatures
-
 
 @dataclass(frozen=True)
 class LinearOutputs:
@@ -123,11 +121,3 @@ class SquareOutputs:
     def _parts(self, G: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         m = (G @ self.mean[..., None])[..., 0] + b
         return m, (G.square() * self.variance[:, None]).sum(-1), G.diagonal(dim1=-2, dim2=-1)
-
-
-def third_cumulant(features: SparseFeatures) -> Float[Tensor, "*shape"]:
-    """`E (x_i - mean_i)³ = p m_3 - 3 p² m_1 m_2 + 2 p³ m_1³` of the raw law, over `std_i³` if standardised."""
-    p = features.feature_probability
-    m1, m2, m3, _ = features.slab_moments
-    third = p * m3 - 3 * p.square() * m1 * m2 + 2 * p.pow(3) * m1**3
-    return third / (p * m2 - (p * m1).square()).pow(1.5) if features.standardise else third
