@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polysem.measure import CapacityStream
 from polysem.sweeps import Output, Stack, task
 
 
@@ -90,3 +91,26 @@ def mortal(stack: Stack) -> dict[str, np.ndarray]:
         flag.touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return {"square": stack["x"] ** 2}
+
+
+SHARD = ("file", "start", "shard_rows", "n_rows", "total", "d_hidden")
+
+
+def shard(stack: Stack) -> Tensor:
+    rows = np.load(stack["file"], mmap_mode="r")[stack["start"] :][: stack["shard_rows"]]
+    return torch.from_numpy(rows.copy())
+
+
+@task(outputs={"M": Output({"a": "d_hidden", "b": "d_hidden"})}, shared=SHARD, max_cells=1)
+def frame(stack: Stack) -> dict[str, Tensor]:
+    stream = CapacityStream(stack["d_hidden"])
+    stream.update(shard(stack))
+    return {"M": stream.frame_operator[None]}
+
+
+@task(outputs={"capacity": Output({"row": "shard_rows"})}, shared=SHARD, max_cells=1)
+def capacities(stack: Stack) -> dict[str, Tensor]:
+    stream = CapacityStream(stack["d_hidden"])
+    total = torch.from_numpy(np.load(stack["total"])["M"])
+    stream.load_state_dict(stream.state_dict() | {"frame_operator": total, "n_features": stack["n_rows"]})
+    return {"capacity": stream.capacity(shard(stack))[None]}

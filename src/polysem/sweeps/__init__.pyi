@@ -5,6 +5,7 @@ from ._engine import Engine as Engine
 from ._engine import InProcess as InProcess
 from ._grid import Grid as Grid
 from ._run import run as run
+from ._shards import map_reduce as map_reduce
 from ._status import SweepStatus as SweepStatus
 from ._status import status as status
 from ._task import Output as Output
