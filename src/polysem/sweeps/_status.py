@@ -3,6 +3,7 @@
 import math
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from os import PathLike
 from pathlib import Path
 
@@ -25,8 +26,7 @@ class SweepStatus:
         n_done: stacks that are finished.
         corrupted: stacks with a chunk that is not what was written: to be computed again.
         seconds: compute time spent on the finished stacks, over all workers.
-        eta: seconds until all is done, as things go; before any of it went, from the stacks that the store has, one
-            after the other; NaN while nothing is known.
+        rate: cells a second: by the clock while a sweep goes, by compute time otherwise; NaN while nothing is known.
 
     Source: ours.
     """
@@ -38,7 +38,7 @@ class SweepStatus:
     n_done: int
     corrupted: tuple[int, ...]
     seconds: float
-    eta: float
+    rate: float
 
     @property
     def n_missing(self) -> int:
@@ -51,9 +51,20 @@ class SweepStatus:
         return self.n_done == self.n_stacks
 
     @property
-    def rate(self) -> float:
-        """Cells a second of compute time; NaN while nothing is known."""
-        return (self.n_ok + self.n_failed) / self.seconds if self.seconds > 0 else math.nan
+    def eta(self) -> float:
+        """Seconds until all is done at this rate; NaN while that is unknown."""
+        return self.n_missing / self.rate if self.n_missing else 0.0
+
+    @property
+    def line(self) -> str:
+        """The counts in one line, and how long the rest may take."""
+        cells = f"{self.n_ok + self.n_failed:,}/{self.n_cells:,} cells, {self.n_failed:,} failed"
+        parts = [cells, f"{self.n_done:,}/{self.n_stacks:,} stacks"]
+        if not math.isnan(self.rate):
+            parts.append(f"{self.rate:,.3g} cells/s")
+            if not self.complete:
+                parts.append(f"{timedelta(seconds=math.ceil(self.eta))} to go")
+        return ", ".join(parts)
 
 
 def status(store: str | PathLike[str]) -> SweepStatus:
@@ -110,7 +121,7 @@ class Tally:
             n_done=self._done,
             corrupted=self._corrupted,
             seconds=self._seconds,
-            eta=spent / cells * (n_cells - self._cells) if cells else math.nan,
+            rate=cells / spent if spent > 0 else math.nan,
         )
 
     def _add(self, i: int, n_failed: int, seconds: float) -> None:
