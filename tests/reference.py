@@ -50,3 +50,9 @@ def regular_polygon(n: int) -> Tensor:
 def random_rotation(d: int, generator: torch.Generator) -> Tensor:
     """A random orthogonal matrix."""
     return torch.linalg.qr(torch.randn(d, d, dtype=torch.float64, generator=generator)).Q
+
+
+def share_at_polytopes(capacity: Tensor) -> float:
+    """Share of capacities within 0.02 of 1/2, 2/3, 3/4, 2/5 or 3/8, one by one."""
+    near = [any(abs(C - value) <= 0.02 for value in (1 / 2, 2 / 3, 3 / 4, 2 / 5, 3 / 8)) for C in capacity.tolist()]
+    return sum(near) / len(near)

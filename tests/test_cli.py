@@ -155,14 +155,14 @@ def test_reproduce(tmp_path: Path) -> None:
     assert set(rule) == {"─", " "}
     assert any(re.search(r"cells in the predicted phase +100\.00% +100 %$", row) for row in rows)
     page = Page((tmp_path / "r.html").read_text("utf-8"))
-    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 17
+    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 22
     assert len(list(tmp_path.iterdir())) == 2
 
 
 def test_reproduce_as_json(run: Run, tmp_path: Path) -> None:
     found = run("reproduce", "--quick", "--seed", 4, "--json").json()
     assert found["report"] == str(tmp_path / "polysem-report.html")
-    assert [set(line) for line in found["summary"]] == 11 * [{"experiment", "measured", "theory or goal"}]
+    assert [set(line) for line in found["summary"]] == 16 * [{"experiment", "measured", "theory or goal"}]
     page = Page((tmp_path / "polysem-report.html").read_text("utf-8"))
     assert "seed=4" in "".join(page.text("footer"))
     assert {line["measured"] for line in found["summary"]} <= set(page.text("td"))
@@ -174,7 +174,7 @@ def test_a_terminal_sees_progress(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     done = run("reproduce", "--quick")
     assert done.status == 0
     assert "The phase diagram" in done.err
-    assert "7/7" in done.err
+    assert "8/8" in done.err
     assert "\x1b" not in done.out
 
 

@@ -27,6 +27,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "width", plots.width_figures(studies.width(studies.WidthConfig(n_features=5)))
     cells = studies.SuperpositionConfig(n_probability=2, n_ratio=2, restarts=2)
     yield "superposition", plots.superposition_figures(studies.superposition(cells))
+    tiny = studies.GeometryConfig((3,), (0.1,), 1, 20, n_features=6, d_hidden=2, n_probability=2, steps=20)
+    yield "geometry", plots.geometry_figures(studies.geometry(tiny))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -38,11 +40,12 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 5 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",
         "errata_figure",
+        "geometry_figures",
         "gram_figure",
         "phase_figures",
         "point_figures",

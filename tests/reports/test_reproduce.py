@@ -15,7 +15,7 @@ def test_settings() -> None:
     default, quick = ReproduceConfig.of(), ReproduceConfig.of(seed=3, quick=True)
     assert default == ReproduceConfig()
     assert default.phase.n_kurtosis == default.phase.n_ratio == 64
-    for name in ("points", "phase", "trained", "superposition", "errata"):
+    for name in ("points", "phase", "trained", "superposition", "geometry", "errata"):
         assert getattr(default, name).seed == 0
         assert getattr(quick, name).seed == 3
     cells = quick.phase.n_kurtosis * quick.phase.n_ratio * quick.phase.restarts
@@ -37,7 +37,7 @@ def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 11
+    assert len(lines) == len(reproduction.summary.rows) == 16
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -50,6 +50,14 @@ def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     ((bought, fallen),) = (values for label, values in lines.items() if label.startswith("Width"))
     assert float(bought) == pytest.approx(float(fallen), rel=1e-3)
     assert float(fallen) > 1
+    assert lines["Geometry: 5 features in a plane, p = 0.05"] == ("1 × pentagon", "1 × pentagon")
+    sticky = [values for label, values in lines.items() if "0.02 of a polytope" in label]
+    assert len(sticky) == 2
+    for measured, null in sticky:
+        assert int(measured.removesuffix("%")) > 2 * int(null.removeprefix("random directions ").removesuffix("%"))
+    ((sizes, _),) = (values for label, values in lines.items() if "biggest block" in label)
+    quadratic, relu = map(int, re.findall(r"\d+", sizes))
+    assert quadratic > 3 * relu
     (held,) = (measured for label, (measured, _) in lines.items() if label.startswith("Errata"))
     assert re.fullmatch(r"(\d+) of \1", held)
 
@@ -62,7 +70,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 17
+    assert len(figures) == len(list(reproduction.figures())) == 22
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)
@@ -106,9 +114,11 @@ def test_a_report_of_other_settings_says_other_numbers() -> None:
         phase=studies.PhaseConfig(n_kurtosis=8, n_ratio=8, kurtosis_range=(1.5, 2.9), largest_ratio=1.2, restarts=1),
         trained=studies.TrainedConfig(n_features=3, d_hidden=1, restarts=1),
         width=studies.WidthConfig(n_features=2),
+        geometry=studies.GeometryConfig((5,), (0.05,), 1, 1, n_features=4, d_hidden=2, n_probability=2, steps=1),
     )
     lines = {label: measured for label, measured, _ in reproduce(poor).summary.rows}
     assert lines["Phase diagram: cells in the predicted phase"] != "100.00%"
     assert float(lines["Phase diagram: boundary, measured against formula"].split()[0]) > 1
     assert float(lines["Phase diagram: largest |trained − predicted| capacity"]) > 0.5
+    assert lines["Geometry: 5 features in a plane, p = 0.05"] != "1 × pentagon"
     assert "N = 3, D = 1: starts that reach the optimum" in lines

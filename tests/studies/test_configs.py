@@ -34,6 +34,17 @@ INF, NAN = float("inf"), float("nan")
         ("TrainedConfig", "kurtosis", [1, NAN, INF]),
         ("TrainedConfig", "restarts", [0]),
         ("TrainedConfig", "seed", [-1]),
+        ("GeometryConfig", "plane_features", [(), (2,), (5, 17), (3.5,)]),
+        ("GeometryConfig", "plane_probabilities", [(), (0,), (0.5, 1.1), (NAN,)]),
+        ("GeometryConfig", "plane_restarts", [0]),
+        ("GeometryConfig", "plane_steps", [0, 1.5]),
+        ("GeometryConfig", "n_features", [0, 12, 48.0]),
+        ("GeometryConfig", "d_hidden", [0, 2.5]),
+        ("GeometryConfig", "n_probability", [1]),
+        ("GeometryConfig", "lowest_probability", [0, 1, NAN]),
+        ("GeometryConfig", "steps", [0]),
+        ("GeometryConfig", "null_draws", [0]),
+        ("GeometryConfig", "seed", [-1]),
         ("WidthConfig", "n_features", [0, 1.5]),
         ("WidthConfig", "points_between", [0, 1.5]),
         ("WidthConfig", "decay", [0, 1.5, NAN]),
@@ -56,6 +67,7 @@ def test_values_at_the_ends_of_their_ranges() -> None:
     studies.StackConfig(n_features=1, n_grid=2, decay=1, kurtosis=1.001)
     studies.PhaseConfig(n_kurtosis=2, n_ratio=2, kurtosis_range=(1.001, 1.002), largest_ratio=1.001, restarts=1)
     studies.TrainedConfig(n_features=2, d_hidden=1, decay=1, restarts=1)
+    studies.GeometryConfig((3, 16), (1,), n_features=2, d_hidden=1, n_probability=2, lowest_probability=0.999)
     studies.WidthConfig(n_features=1, decay=1, kurtosis=1, widths=(0,), points_between=1)
     studies.WidthConfig(feature_probability=1)
 
@@ -68,7 +80,15 @@ def test_kurtosis_and_probability_exclude_each_other() -> None:
 
 @pytest.mark.bad_input
 def test_unknown_and_changed_settings() -> None:
-    for name in ("PointsConfig", "StackConfig", "PhaseConfig", "TrainedConfig", "WidthConfig", "ErrataConfig"):
+    for name in (
+        "PointsConfig",
+        "StackConfig",
+        "PhaseConfig",
+        "TrainedConfig",
+        "WidthConfig",
+        "ErrataConfig",
+        "GeometryConfig",
+    ):
         config = getattr(studies, name)
         with pytest.raises(TypeError, match="sparsity"):
             config(sparsity=0.1)
@@ -79,8 +99,10 @@ def test_unknown_and_changed_settings() -> None:
 def test_settings_need_neither_torch_nor_plotly() -> None:
     code = (
         "import sys\n"
-        "from polysem.studies import ErrataConfig, PhaseConfig, PointsConfig, StackConfig, TrainedConfig, WidthConfig\n"
-        "for config in (ErrataConfig, PhaseConfig, PointsConfig, StackConfig, TrainedConfig, WidthConfig): config()\n"
+        "from polysem.studies import ErrataConfig, GeometryConfig, PhaseConfig, PointsConfig, StackConfig\n"
+        "from polysem.studies import TrainedConfig, WidthConfig\n"
+        "for config in (ErrataConfig, GeometryConfig, PhaseConfig, PointsConfig, StackConfig): config()\n"
+        "for config in (TrainedConfig, WidthConfig): config()\n"
         "print(sorted({'torch', 'numpy', 'scipy', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
+import reference
 from polysem.features import SparseUniform
 from polysem.measure import blocks, capacity
 from polysem.training import FitConfig, fit
@@ -35,6 +36,19 @@ def test_four_less_sparse_features_in_a_plane_form_antipodal_pairs() -> None:
     found = blocks(W, tol=0.1)
     assert [(len(block.members), block.dim, block.polytope) for block in found] == 2 * [(2, 1, "antipodal pair")]
     assert_close(capacity(W), torch.full((4,), 1 / 2, dtype=torch.float64), rtol=0, atol=0.02)
+
+
+def test_capacities_stick_at_those_of_polytopes() -> None:
+    """And those of random directions with the same norms do not."""
+    W = best_of_sampled(16, 6, 0.22)
+    norm = torch.linalg.vector_norm(W, dim=-1)
+    W = W[norm > 0.1 * norm.max()]
+    assert reference.share_at_polytopes(capacity(W)) > 0.9
+    directions = torch.randn(50, *W.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    null = torch.nn.functional.normalize(directions, dim=-1) * torch.linalg.vector_norm(W, dim=-1, keepdim=True)
+    assert reference.share_at_polytopes(capacity(null).flatten()) < 0.4
+    found = {block.polytope for block in blocks(W, tol=0.1)}
+    assert len(found & {"antipodal pair", "triangle", "tetrahedron", "pentagon", "square antiprism"}) >= 2
 
 
 def test_a_linear_model_has_no_superposition() -> None:

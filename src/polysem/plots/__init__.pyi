@@ -1,6 +1,7 @@
 from ._comparison import comparison_figures as comparison_figures
 from ._comparison import family_figures as family_figures
 from ._errata import errata_figure as errata_figure
+from ._geometry import geometry_figures as geometry_figures
 from ._phase import phase_figures as phase_figures
 from ._points import point_figures as point_figures
 from ._points import stack_figure as stack_figure

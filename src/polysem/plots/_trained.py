@@ -1,9 +1,9 @@
 """Trained against predicted capacities, and the geometry of a trained embedding."""
 
 import plotly.graph_objects as go
-import torch
 
-from polysem.plots._style import DIVERGING_SCALE, THEORY, TRAINED, array, styled
+from polysem.plots._gram import cosine_figure
+from polysem.plots._style import THEORY, TRAINED, array, styled
 from polysem.studies import Trained
 
 
@@ -38,28 +38,9 @@ def capacity_figure(result: Trained) -> go.Figure:
 
 def gram_figure(result: Trained) -> go.Figure:
     """Cosines of the trained embeddings, features sorted by block, without the ignored ones."""
-    order = [member for block in result.blocks for member in block.members]
-    units = torch.nn.functional.normalize(result.W[order], dim=1)
-    labels = [str(member + 1) for member in order]
-    figure = go.Figure()
-    figure.add_heatmap(
-        x=labels,
-        y=labels,
-        z=array(units @ units.mT),
-        zmin=-1,
-        zmax=1,
-        colorscale=DIVERGING_SCALE,
-        colorbar={"title": {"text": "cosine"}, "thickness": 14},
-        hovertemplate="features %{x}, %{y}<br>cosine %{z:.3f}<extra></extra>",
-    )
     sizes = ", ".join(f"{len(block.members)} in {block.dim}" for block in result.blocks)
-    figure.update_xaxes(type="category")
-    figure.update_yaxes(type="category", autorange="reversed", scaleanchor="x", constrain="domain")
-    return styled(
-        figure,
-        caption=f"Orthogonal blocks (features in dimensions: {sizes}): pure features stand alone, all impure ones "
-        "share one tight frame.",
-        x="feature, sorted by block",
-        y="feature, sorted by block",
-        height=480,
+    caption = (
+        f"Orthogonal blocks (features in dimensions: {sizes}): pure features stand alone, all impure ones share one "
+        "tight frame."
     )
+    return cosine_figure(result.W, result.blocks, caption=caption)

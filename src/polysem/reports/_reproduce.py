@@ -21,6 +21,7 @@ class ReproduceConfig:
     trained: studies.TrainedConfig = field(default_factory=lambda: studies.TrainedConfig())
     width: studies.WidthConfig = field(default_factory=lambda: studies.WidthConfig())
     superposition: studies.SuperpositionConfig = field(default_factory=lambda: studies.SuperpositionConfig())
+    geometry: studies.GeometryConfig = field(default_factory=lambda: studies.GeometryConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -32,8 +33,23 @@ class ReproduceConfig:
             phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
             trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
             superposition=studies.SuperpositionConfig(seed=seed, n_probability=cells // 2, n_ratio=cells // 2),
+            geometry=_quick_geometry(seed) if quick else studies.GeometryConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
+
+
+def _quick_geometry(seed: int) -> studies.GeometryConfig:
+    return studies.GeometryConfig(
+        plane_features=(3, 4, 5, 6),
+        plane_probabilities=(1.0, 0.3, 0.05),
+        plane_restarts=4,
+        plane_steps=250,
+        n_features=32,
+        d_hidden=8,
+        n_probability=6,
+        steps=500,
+        seed=seed,
+    )
 
 
 @dataclass(frozen=True)
@@ -53,8 +69,9 @@ class Reproduction:
     def figures(self) -> Iterator[tuple[str, go.Figure]]:
         """Every figure of the report, by a name that is its alone."""
         for chapter in self.chapters:
-            for name, figure in chapter.figures:
-                yield f"{chapter.name}-{name}", figure
+            for part in (chapter, *chapter.parts):
+                for name, figure in part.figures:
+                    yield f"{part.name}-{name}", figure
 
 
 Part = tuple[Chapter, tuple[tuple[str, str, str], ...]]
@@ -222,6 +239,84 @@ def _superposition(title: str, config: ReproduceConfig) -> Part:
     )
 
 
+def _geometry(title: str, config: ReproduceConfig) -> Part:
+    c, result = config.geometry, studies.geometry(config.geometry)
+    figures = dict(plots.geometry_figures(result))
+    show, p = result.relu[result.showcase], f"p = {result.relu[result.showcase].feature_probability:.2g}"
+    errors = [max(model.stderr / model.loss for model in models) for models in (result.planes, result.relu)]
+    polytopes = ", ".join(f"{name} {value}" for name, value in studies.POLYTOPES.items())
+    table = Table(
+        ("p: blocks found", "represented", "near a polytope's C", "random directions"),
+        tuple(
+            (
+                f"{model.feature_probability:.2g}: {model.says}",
+                str(int(model.represented.sum())),
+                f"{model.sticky:.0%}",
+                f"{random:.0%}",
+            )
+            for model, random in zip(result.relu, result.random, strict=True)
+        ),
+    )
+    chapter = Chapter(
+        name="geometry",
+        title=title,
+        text=(
+            "ReLU autoencoders again, all features equally important and uniform on [0, 1] when active. Elhage et al. "
+            "(2022) found that sparse features fall into mutually orthogonal blocks whose rows are the vertices of "
+            f"polytopes, and that capacities stick at what a vertex then owns, dimensions / vertices: {polytopes}.",
+            "The losses of these models have no closed form for so many features: they were trained by Adam on sampled "
+            "losses. What the sampling leaves of noise is allowed for: cosines up to 0.1 count as 0, and a polytope is "
+            "named where the cosines meet its own as closely as that.",
+        ),
+        parts=(
+            Chapter(
+                name="polytopes",
+                title="Polytopes, and the capacities that come with them",
+                text=(
+                    f"In the plane the best of {c.plane_restarts} starts is drawn, by a loss that is exact for up to "
+                    f"two active features and sampled beyond (standard error at most {errors[0]:.1%}). With "
+                    f"{c.n_features} features in {c.d_hidden} dimensions there is one start for each p (sampled loss, "
+                    f"standard error at most {errors[1]:.1%}).",
+                    "The table counts the represented features (C at least 0.05, no negligible row) within 0.02 of a "
+                    "polytope's capacity, beside the mean share for random directions with the same norms "
+                    f"({c.null_draws} draws). The linear autoencoder, with importances 0.95^i, is fitted to its exact "
+                    "loss, which p does no more than scale.",
+                ),
+                figures=(("plane", figures["plane"]), ("capacities", figures["capacities"])),
+                tables=(table,),
+            ),
+            Chapter(
+                name="blocks",
+                title="Small blocks, or one large one",
+                text=(
+                    "The quadratic model spends the same budget in another way: at its optimum all impure features may "
+                    "share one tight frame. Here it has the same numbers of features and dimensions, equal "
+                    "importances and the feature probability at which most kinds of polytopes were found above, with "
+                    "signed features of unit variance and kurtosis "
+                    f"F = 9/(5p) = {9 / 5 / show.feature_probability:.2g}; one start, fitted to its exact loss.",
+                ),
+                figures=tuple((name, figures[name]) for name in ("blocks", "relu", "quadratic")),
+            ),
+        ),
+    )
+    near = "features within 0.02 of a polytope's capacity"
+    return chapter, (
+        *(
+            (f"Geometry: 5 features in a plane, p = {model.feature_probability:g}", model.says, "1 × pentagon")
+            for model in result.planes[-len(c.plane_features) :]
+            if len(model.W) == 5
+        ),
+        (f"Geometry: {near}, all p", f"{result.sticky:.0%}", f"random directions {result.random_sticky:.0%}"),
+        (f"Geometry: {near}, {p}", f"{show.sticky:.0%}", f"random directions {result.random[result.showcase]:.0%}"),
+        (
+            f"Geometry: biggest block at {p}, quadratic and ReLU",
+            f"{result.quadratic.biggest} and {show.biggest} features",
+            "one large, many small",
+        ),
+        ("Geometry: linear autoencoder, largest product of two rows", f"{result.linear.interference:.1e}", "0"),
+    )
+
+
 def _errata(title: str, config: ReproduceConfig) -> Part:
     result = studies.errata(config.errata)
     chapter = Chapter(
@@ -269,5 +364,6 @@ _PARTS: tuple[tuple[str, Callable[[str, ReproduceConfig], Part]], ...] = (
     ("Predicted and trained capacities", _trained),
     ("What one more dimension buys", _width),
     ("Superposition in a ReLU autoencoder", _superposition),
+    ("The geometry of superposition", _geometry),
     ("Errata", _errata),
 )

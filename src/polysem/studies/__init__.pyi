@@ -10,6 +10,7 @@ from ._comparison import over_starts as over_starts
 from ._comparison import read_comparison as read_comparison
 from ._configs import ComparisonConfig as ComparisonConfig
 from ._configs import ErrataConfig as ErrataConfig
+from ._configs import GeometryConfig as GeometryConfig
 from ._configs import PhaseConfig as PhaseConfig
 from ._configs import PointsConfig as PointsConfig
 from ._configs import Slab as Slab
@@ -21,6 +22,11 @@ from ._corrections import Check as Check
 from ._corrections import Correction as Correction
 from ._errata import Errata as Errata
 from ._errata import errata as errata
+from ._geometry import POLYTOPES as POLYTOPES
+from ._geometry import Geometry as Geometry
+from ._geometry import Learned as Learned
+from ._geometry import block_shape as block_shape
+from ._geometry import geometry as geometry
 from ._phase import PhaseDiagram as PhaseDiagram
 from ._phase import phase_diagram as phase_diagram
 from ._points import POINTS as POINTS

@@ -189,6 +189,56 @@ class SuperpositionConfig:
 
 
 @dataclass(frozen=True)
+class GeometryConfig:
+    """Sparse ReLU autoencoders in a plane and in more dimensions, and what they are compared with.
+
+    Attributes:
+        plane_features: numbers of features to embed in a plane, each from 3 to 16.
+        plane_probabilities: feature probabilities there.
+        plane_restarts: starts of each, of which the best is shown.
+        plane_steps: steps of Adam of each.
+        n_features: number of features of the larger models.
+        d_hidden: their dimension.
+        n_probability: number of feature probabilities there, from 1 down on a logarithmic scale.
+        lowest_probability: the last of them.
+        steps: steps of Adam; one start each.
+        null_draws: random matrices to compare capacities with, for each feature probability.
+        seed: seed of all starts and samples.
+    """
+
+    plane_features: tuple[int, ...] = (3, 4, 5, 6, 7, 8)
+    plane_probabilities: tuple[float, ...] = (1.0, 0.3, 0.1, 0.03)
+    plane_restarts: int = 8
+    plane_steps: int = 500
+    n_features: int = 48
+    d_hidden: int = 12
+    n_probability: int = 13
+    lowest_probability: float = 0.1
+    steps: int = 2500
+    null_draws: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        _checks.require(bool(self.plane_features), "plane_features", self.plane_features, "at least one number")
+        for size in self.plane_features:
+            _checks.require(_checks.whole("plane_features", size, 3) <= 16, "plane_features", size, "at most 16")
+        _checks.require(
+            bool(self.plane_probabilities) and all(0 < p <= 1 for p in self.plane_probabilities),
+            "plane_probabilities",
+            self.plane_probabilities,
+            "at least one number, each in (0, 1]",
+        )
+        for name in ("plane_restarts", "plane_steps", "d_hidden", "steps", "null_draws"):
+            _checks.whole(name, getattr(self, name))
+        scarce = _checks.whole("n_features", self.n_features) > self.d_hidden
+        _checks.require(scarce, "n_features", self.n_features, f"above d_hidden, {self.d_hidden}")
+        _checks.whole("n_probability", self.n_probability, 2)
+        _checks.require(0 < self.lowest_probability < 1, "lowest_probability", self.lowest_probability, "in (0, 1)")
+        _checks.whole("seed", self.seed, 0)
+
+
+@dataclass(frozen=True)
 class ComparisonConfig:
     """Which architectures are compared, in which dimensions, at which feature probabilities, from how many starts.
 
