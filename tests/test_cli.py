@@ -171,8 +171,10 @@ def test_reproduce_as_json(run: Run, tmp_path: Path) -> None:
 def test_a_terminal_sees_progress(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
+    torch.set_num_threads(2)
     done = run("reproduce", "--quick")
     assert done.status == 0
+    assert torch.get_num_threads() == 1
     assert "The phase diagram" in done.err
     assert "8/8" in done.err
     assert "\x1b" not in done.out

@@ -38,6 +38,7 @@ class Reproduce:
 
     def run(self) -> None:
         """Run all experiments, write the report, print the summary."""
+        import torch
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -54,6 +55,7 @@ class Reproduce:
         folder = self.out.with_name(f"{self.out.stem}-figures")
         claim(self.out, force=self.force)
         claim_figures(folder, self.figures)
+        torch.set_num_threads(1)  # the models are so small that threads cost more than they give
         console = Console(stderr=True)
         columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
