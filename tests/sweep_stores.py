@@ -1,5 +1,6 @@
 """Stores that tests compare, and drivers that they kill."""
 
+import hashlib
 import multiprocessing as mp
 import os
 import signal
@@ -19,6 +20,12 @@ from polysem.sweeps._store import Store
 
 GRID = Grid({"scale": [0.5, 1.0, 2.0, 4.0, 8.0], "n_features": [2, 3], "name": ["", "abc"]}, fixed={"seed": 3})
 TASK: Task = sweep_tasks.draws
+
+
+def seed_of(*seed_and_place: int) -> int:
+    """The seed of a cell."""
+    digest = hashlib.blake2b(",".join(str(number) for number in seed_and_place).encode(), digest_size=8).hexdigest()
+    return int(digest, 16) // 2
 
 
 def contents(store: Path) -> dict[str, bytes]:

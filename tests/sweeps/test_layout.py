@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import sweep_tasks
 from polysem.sweeps import Grid, Output, Stack, Task, task
 from polysem.sweeps._layout import check, fields, stack, tiling
+from sweep_stores import seed_of
 
 
 def make(stacked: tuple[str, ...], max_cells: int, outputs: dict[str, Output] | None = None) -> Task:
@@ -65,8 +66,7 @@ def test_seeds_depend_on_seed_and_place_alone() -> None:
 
     grid = Grid({"a": [1.0, 2.0, 3.0], "b": range(4)}, fixed={"seed": 7})
     whole = seeds(grid, make(("a", "b"), 100))
-    sequence = np.random.SeedSequence(7, spawn_key=(2, 3))
-    assert whole[2, 3] == sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)
+    assert whole[2, 3] == seed_of(7, 2, 3)
     assert len(np.unique(whole)) == 12
     assert (whole >= 0).all()
     np.testing.assert_array_equal(whole, seeds(grid, make((), 1)))
@@ -75,7 +75,10 @@ def test_seeds_depend_on_seed_and_place_alone() -> None:
     assert not (seeds(Grid(grid.axes, fixed={"seed": 8}), make((), 1)) == whole).any()
     assert not (seeds(Grid(grid.axes), make((), 1)) == whole).any()
     along = seeds(Grid({"a": [1, 2], "seed": [7, 7 + 2**40]}), make((), 4))
-    assert along[1, 0] == np.random.SeedSequence(7, spawn_key=(1, 0)).generate_state(1, np.uint64)[0] >> np.uint64(1)
+    assert along.tolist() == [
+        [seed_of(7, 0, 0), seed_of(7 + 2**40, 0, 1)],
+        [seed_of(7, 1, 0), seed_of(7 + 2**40, 1, 1)],
+    ]
 
 
 def test_fixed_settings_that_may_be_stacked_come_as_arrays() -> None:

@@ -10,7 +10,7 @@ import xarray as xr
 
 import sweep_tasks
 from polysem.sweeps import Grid, SweepStatus, run, status
-from sweep_stores import GRID, TASK, contents
+from sweep_stores import GRID, TASK, contents, seed_of
 
 
 def by_loop(grid: Grid) -> dict[str, np.ndarray]:
@@ -23,8 +23,7 @@ def by_loop(grid: Grid) -> dict[str, np.ndarray]:
     }
     for index in np.ndindex(*grid.shape):
         cell = {axis: values[k] for (axis, values), k in zip(grid.axes.items(), index, strict=True)}
-        state = np.random.SeedSequence(grid.fixed["seed"], spawn_key=index).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(state[0]) >> 1)
+        generator = torch.Generator().manual_seed(seed_of(grid.fixed["seed"], *index))
         rows = torch.randn(cell["n_features"], 2, generator=generator).numpy()
         result["rows"][index][: cell["n_features"]] = rows
         result["draw"][index] = cell["scale"] * np.float64(rows[0, 0])

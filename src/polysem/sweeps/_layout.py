@@ -1,6 +1,7 @@
 """How a grid is cut into stacks, and what arrays hold the results: from the grid and the task's declaration alone."""
 
 import hashlib
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -147,16 +148,13 @@ def identity(grid: Grid, task_name: str) -> str:
 
 
 def _seeds(grid: Grid, slices: Sequence[slice]) -> NDArray[np.int64]:
-    """For each cell a seed from the grid's own (or the cell's value of it, if it is an axis) and the cell's indices."""
+    """63 bits of the BLAKE2 hash of `seed,i,j,...`: the seed of the grid (of the cell, if an axis) and the indices."""
     along = next((k for k, axes in enumerate(grid.groups.values()) if "seed" in axes), None)
     own = _settings(grid, "seed") or (0,)
-    starts = [part.start for part in slices]
     result = []
-    for offset in np.ndindex(*(part.stop - part.start for part in slices)):
-        index = tuple(start + step for start, step in zip(starts, offset, strict=True))
-        entropy = own[0 if along is None else index[along]]
-        state = np.random.SeedSequence(entropy, spawn_key=index).generate_state(1, np.uint64)
-        result.append(int(state[0]) >> 1)
+    for index in itertools.product(*(range(part.start, part.stop) for part in slices)):
+        text = ",".join(map(str, (own[0 if along is None else index[along]], *index)))
+        result.append(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1)
     return np.array(result, dtype=np.int64)
 
 
