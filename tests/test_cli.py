@@ -155,14 +155,14 @@ def test_reproduce(tmp_path: Path) -> None:
     assert set(rule) == {"─", " "}
     assert any(re.search(r"cells in the predicted phase +100\.00% +100 %$", row) for row in rows)
     page = Page((tmp_path / "r.html").read_text("utf-8"))
-    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 22
-    assert len(list(tmp_path.iterdir())) == 2
+    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 29
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["r-figures", "r-sweeps", "r.html"]
 
 
 def test_reproduce_as_json(run: Run, tmp_path: Path) -> None:
-    found = run("reproduce", "--quick", "--seed", 4, "--json").json()
+    found = run("reproduce", "--quick", "--chapter", "stack", "width", "phase", "--seed", 4, "--json").json()
     assert found["report"] == str(tmp_path / "polysem-report.html")
-    assert [set(line) for line in found["summary"]] == 16 * [{"experiment", "measured", "theory or goal"}]
+    assert [set(line) for line in found["summary"]] == 4 * [{"experiment", "measured", "theory or goal"}]
     page = Page((tmp_path / "polysem-report.html").read_text("utf-8"))
     assert "seed=4" in "".join(page.text("footer"))
     assert {line["measured"] for line in found["summary"]} <= set(page.text("td"))
@@ -172,11 +172,11 @@ def test_a_terminal_sees_progress(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "120")
     torch.set_num_threads(2)
-    done = run("reproduce", "--quick")
+    done = run("reproduce", "--quick", "--chapter", "phase", "comparison", "--workers", 2)
     assert done.status == 0
     assert torch.get_num_threads() == 1
     assert "The phase diagram" in done.err
-    assert "8/8" in done.err
+    assert "2/2" in done.err
     assert "\x1b" not in done.out
 
 
@@ -431,7 +431,9 @@ def test_files_and_folders_without_permission(run: Run, monkeypatch: pytest.Monk
             assert run(*given, folder / "open" / "a.html").status == 0
             assert_refused(run(*given, folder / "b.html"), f"no permission to write in {folder}")
             assert_refused(run("plan", "--out", folder / "b.html"), f"no permission to write in {folder}")
-            assert_refused(run("reproduce", "--quick", "--out", folder / "b.html"), "no permission to write")
+            assert_refused(
+                run("reproduce", "--quick", "--chapter", "stack", "--out", folder / "b.html"), "no permission to write"
+            )
             monkeypatch.chdir(folder)
         path.chmod(0o000)
         with as_nobody():
@@ -440,7 +442,7 @@ def test_files_and_folders_without_permission(run: Run, monkeypatch: pytest.Monk
 
 
 ENDING = {
-    "reproduce": ["reproduce", "--quick"],
+    "reproduce": ["reproduce", "--quick", "--chapter", "stack"],
     "analyze": ["analyze", "w.npz", "--tensor", "layer.0.W"],
     "plan": ["plan", "--n-features", 3],
 }

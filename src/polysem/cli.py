@@ -29,6 +29,12 @@ class Reproduce:
     """Seeds every random start."""
     quick: bool = False
     """Coarser grids and fewer starts."""
+    chapter: tuple[str, ...] = ()
+    """Make only these chapters: points, stack, phase, trained, width, superposition, geometry, comparison, errata."""
+    workers: int = 1
+    """Processes for the chapters that are sweeps; 1 computes in this one."""
+    sweeps: Path | None = None
+    """Folder for the stores of sweeps, from which the same command goes on (default: named after the report)."""
     figures: tuple[Literal["json", "png", "svg"], ...] = ()
     """Also write every figure in these formats, to a folder named after the report."""
     force: bool = False
@@ -44,6 +50,7 @@ class Reproduce:
 
         from polysem.reports import (
             ReproduceConfig,
+            Sweeping,
             claim,
             claim_figures,
             reproduce,
@@ -51,15 +58,18 @@ class Reproduce:
             write,
             write_figures,
         )
+        from polysem.sweeps import SweepStatus
 
         folder = self.out.with_name(f"{self.out.stem}-figures")
+        sweeps = self.sweeps or self.out.with_name(f"{self.out.stem}-sweeps")
+        titles = reproduce_titles(self.chapter)
         claim(self.out, force=self.force)
         claim_figures(folder, self.figures)
         torch.set_num_threads(1)  # the models are so small that threads cost more than they give
         console = Console(stderr=True)
         columns = (TextColumn("{task.description:<48}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-            task = bar.add_task("", total=len(reproduce_titles()))
+            task = bar.add_task("", total=len(titles))
             started = 0
 
             def progress(title: str) -> None:
@@ -67,7 +77,15 @@ class Reproduce:
                 bar.update(task, description=title, completed=started)
                 started += 1
 
-            done = reproduce(ReproduceConfig.of(seed=self.seed, quick=self.quick), progress)
+            def sweep_progress(now: SweepStatus) -> None:
+                bar.update(task, description=now.line)
+
+            done = reproduce(
+                ReproduceConfig.of(seed=self.seed, quick=self.quick),
+                progress,
+                chapters=self.chapter,
+                sweeping=Sweeping(sweeps, self.workers, sweep_progress),
+            )
             bar.update(task, completed=started)
         if self.figures:
             write_figures(folder, done.figures(), self.figures, force=self.force)

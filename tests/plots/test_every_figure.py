@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import plotly.graph_objects as go
 import plotly.io
@@ -14,6 +16,18 @@ from polysem import plots, studies
 from polysem.measure import report
 
 Figures = dict[str, go.Figure]
+
+
+def compared_architectures() -> studies.Comparison:
+    config = studies.ComparisonConfig(
+        ("quadratic", "tied identity", "untied identity"),
+        n_features=3,
+        d_hidden=(2,),
+        n_probability=2,
+        restarts=2,
+    )
+    with TemporaryDirectory() as folder:
+        return studies.comparison(config, Path(folder) / "store.zarr")
 
 
 def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
@@ -29,6 +43,9 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "superposition", plots.superposition_figures(studies.superposition(cells))
     tiny = studies.GeometryConfig((3,), (0.1,), 1, 20, n_features=6, d_hidden=2, n_probability=2, steps=20)
     yield "geometry", plots.geometry_figures(studies.geometry(tiny))
+    compared = compared_architectures()
+    yield "comparison", plots.comparison_figures(compared)
+    yield "family", plots.family_figures(compared, compared.architecture[1:])
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -40,11 +57,13 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 5 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 5 + 4 + 1 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",
+        "comparison_figures",
         "errata_figure",
+        "family_figures",
         "geometry_figures",
         "gram_figure",
         "phase_figures",
@@ -68,7 +87,8 @@ def test_axes_have_titles(figures: Figures) -> None:
     def check(figure: go.Figure) -> None:
         axes = [key for key in figure.to_dict()["layout"] if key.startswith(("xaxis", "yaxis"))]
         assert {"xaxis", "yaxis"} <= set(axes)
-        assert all(figure.layout[axis].title.text for axis in axes)
+        labelled = [axis for axis in axes if figure.layout[axis].showticklabels is not False]
+        assert all(figure.layout[axis].title.text for axis in labelled)
         assert all(
             trace.colorbar.title.text
             for trace in figure.data

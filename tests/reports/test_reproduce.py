@@ -15,7 +15,7 @@ def test_settings() -> None:
     default, quick = ReproduceConfig.of(), ReproduceConfig.of(seed=3, quick=True)
     assert default == ReproduceConfig()
     assert default.phase.n_kurtosis == default.phase.n_ratio == 64
-    for name in ("points", "phase", "trained", "superposition", "geometry", "errata"):
+    for name in ("points", "phase", "trained", "superposition", "geometry", "comparison", "errata"):
         assert getattr(default, name).seed == 0
         assert getattr(quick, name).seed == 3
     cells = quick.phase.n_kurtosis * quick.phase.n_ratio * quick.phase.restarts
@@ -24,20 +24,20 @@ def test_settings() -> None:
 
 
 def test_progress_is_told_before_each_chapter(reproduction: Reproduction, titles: list[str]) -> None:
-    assert tuple(titles) == reproduce_titles()
+    assert titles == [*reproduce_titles().values()]
     assert tuple(chapter.title for chapter in reproduction.chapters) == ("Summary", *titles)
 
 
 def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
     names = {chapter.name for chapter in reproduction.chapters}
-    assert {field.name for field in fields(ReproduceConfig)} <= names
+    assert names == {"summary", *(field.name for field in fields(ReproduceConfig))}
     headings = "".join(Page(reproduction.html).text("h2"))
-    assert all(title in headings for title in reproduce_titles())
+    assert all(title in headings for title in reproduce_titles().values())
 
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 16
+    assert len(lines) == len(reproduction.summary.rows) == 18
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -58,6 +58,10 @@ def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     ((sizes, _),) = (values for label, values in lines.items() if "biggest block" in label)
     quadratic, relu = map(int, re.findall(r"\d+", sizes))
     assert quadratic > 3 * relu
+    ((measured, _),) = (values for label, values in lines.items() if "lowest loss" in label)
+    assert float(measured.split()[0]) < 0.5
+    (rising,) = (measured for label, (measured, _) in lines.items() if label.endswith("than at 1"))
+    assert rising in ("1 of 5", "2 of 5", "3 of 5")  # the linear model and the one with two neurons too few do not
     (held,) = (measured for label, (measured, _) in lines.items() if label.startswith("Errata"))
     assert re.fullmatch(r"(\d+) of \1", held)
 
@@ -70,7 +74,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 22
+    assert len(figures) == len(list(reproduction.figures())) == 29
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)

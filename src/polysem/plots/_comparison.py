@@ -34,12 +34,27 @@ def family_figures(result: Comparison, names: tuple[str, ...]) -> list[tuple[str
 def _maps(result: Comparison, index: int) -> Iterator[tuple[str, go.Figure]]:
     d = result.d_hidden[index]
     over_floor = result.relative_loss / result.monosemantic
-    for name, title, values, top, caption in (
-        ("represented", "Features represented", result.represented, 1.0, "Yellow: all features are represented."),
-        ("polysemanticity", "Polysemanticity", result.polysemanticity, 1.0, "Yellow: every feature shares its space."),
+    for name, title, scale, values, top, caption in (
+        (
+            "represented",
+            "Features represented",
+            "share",
+            result.represented,
+            1.0,
+            "Yellow: all features are represented.",
+        ),
+        (
+            "polysemanticity",
+            "Polysemanticity",
+            "4 C (1 − C)",
+            result.polysemanticity,
+            1.0,
+            "Yellow: every represented feature has capacity 1/2.",
+        ),
         (
             "loss",
             "Loss over the best monosemantic one",
+            "ratio",
             over_floor,
             2.0,
             "Below 1 (green, blue, violet) superposition beats one dimension for each of the most important features.",
@@ -53,7 +68,7 @@ def _maps(result: Comparison, index: int) -> Iterator[tuple[str, go.Figure]]:
             zmin=0,
             zmax=top,
             colorscale=SEQUENTIAL,
-            colorbar={"thickness": 12},
+            colorbar={"thickness": 12, "title": {"text": scale}},
             hovertemplate="%{y}<br>p %{x}: %{z:.3f}<extra></extra>",
         )
         figure.update_xaxes(type="category")
@@ -64,7 +79,7 @@ def _maps(result: Comparison, index: int) -> Iterator[tuple[str, go.Figure]]:
             title=f"{title}, D = {d}",
             caption=f"{caption} Means over starts.",
             x=PROBABILITY,
-            y="",
+            y="architecture",
             height=height,
         )
         yield name, figure

@@ -7,7 +7,8 @@ from ._page import Chapter as Chapter
 from ._page import Table as Table
 from ._page import page as page
 from ._plan import plan_page as plan_page
-from ._reproduce import ReproduceConfig as ReproduceConfig
 from ._reproduce import Reproduction as Reproduction
 from ._reproduce import reproduce as reproduce
 from ._reproduce import reproduce_titles as reproduce_titles
+from ._settings import ReproduceConfig as ReproduceConfig
+from ._settings import Sweeping as Sweeping

@@ -181,7 +181,9 @@ def _planes(p: float, config: GeometryConfig, generator: torch.Generator) -> Ite
     start = TiedAutoencoder(most, 2, n_inst=len(removed), generator=generator)
     settings = _sampled(config.plane_steps, learning_rate=0.03, batch_size=256, stratified=True)
     model = fit(start, features, importance, settings, mask=removed, generator=generator).model
-    judged = expected_loss(model, features, importance, n_samples=JUDGED_SAMPLES, generator=generator)
+    exact = model.partial_loss(features, importance) is None  # of up to three features
+    draws, source = (None, None) if exact else (JUDGED_SAMPLES, generator)
+    judged = expected_loss(model, features, importance, n_samples=draws, generator=source)
     best = judged.value.view(-1, restarts).argmin(1)
     for index, size in zip((best + restarts * torch.arange(len(sizes))).tolist(), sizes, strict=True):
         loss, stderr = float(judged.value[index]), float(judged.stderr[index])

@@ -1,0 +1,80 @@
+"""What the report is made of: the settings of every experiment, and how sweeps are run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polysem import studies
+from polysem.sweeps import SweepStatus
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """Where and how the report's sweeps are run.
+
+    Attributes:
+        folder: holds their stores, from which a report that was interrupted goes on; by default one that is deleted
+            when the report is made.
+        workers: processes; 1 computes in this one.
+        progress: called with the status of the sweep that is under way.
+    """
+
+    folder: Path | None = None
+    workers: int = 1
+    progress: Callable[[SweepStatus], None] | None = None
+
+
+@dataclass(frozen=True)
+class ReproduceConfig:
+    """The experiments of the report, each with its own settings."""
+
+    points: studies.PointsConfig = field(default_factory=lambda: studies.PointsConfig())
+    stack: studies.StackConfig = field(default_factory=lambda: studies.StackConfig())
+    phase: studies.PhaseConfig = field(default_factory=lambda: studies.PhaseConfig())
+    trained: studies.TrainedConfig = field(default_factory=lambda: studies.TrainedConfig())
+    width: studies.WidthConfig = field(default_factory=lambda: studies.WidthConfig())
+    superposition: studies.SuperpositionConfig = field(default_factory=lambda: studies.SuperpositionConfig())
+    geometry: studies.GeometryConfig = field(default_factory=lambda: studies.GeometryConfig())
+    comparison: studies.ComparisonConfig = field(default_factory=lambda: studies.ComparisonConfig())
+    errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
+
+    @classmethod
+    def of(cls, *, seed: int = 0, quick: bool = False) -> "ReproduceConfig":
+        """All experiments with one seed; the quick ones have coarser grids and fewer starts."""
+        cells = 24 if quick else 64
+        return cls(
+            points=studies.PointsConfig(seed=seed),
+            phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
+            trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
+            superposition=studies.SuperpositionConfig(seed=seed, n_probability=cells // 2, n_ratio=cells // 2),
+            geometry=_quick_geometry(seed) if quick else studies.GeometryConfig(seed=seed),
+            comparison=_quick_comparison(seed) if quick else studies.ComparisonConfig(seed=seed),
+            errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
+        )
+
+
+def _quick_geometry(seed: int) -> studies.GeometryConfig:
+    return studies.GeometryConfig(
+        plane_features=(3, 4, 5, 6),
+        plane_probabilities=(1.0, 0.3, 0.05),
+        plane_restarts=4,
+        plane_steps=250,
+        n_features=32,
+        d_hidden=8,
+        n_probability=6,
+        steps=500,
+        seed=seed,
+    )
+
+
+def _quick_comparison(seed: int) -> studies.ComparisonConfig:
+    return studies.ComparisonConfig(
+        architectures=("quadratic", "tied identity", "tied relu", "untied relu", "hidden relu |x|"),
+        n_features=8,
+        d_hidden=(3,),
+        n_probability=4,
+        restarts=3,
+        adam_steps=250,
+        batch_size=64,
+        seed=seed,
+    )
