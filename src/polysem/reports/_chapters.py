@@ -7,11 +7,10 @@ from tempfile import TemporaryDirectory
 
 from scipy.integrate import simpson
 
-from polysem import plots, studies
+from polysem import plots, studies, sweeps
 from polysem.reports._compare import comparison_chapter, comparison_summary
 from polysem.reports._page import Chapter, Table
 from polysem.reports._settings import ReproduceConfig, Sweeping
-from polysem.sweeps import LocalEngine
 
 Part = tuple[Chapter, tuple[tuple[str, str, str], ...]]
 """A chapter, and its lines of the summary."""
@@ -231,7 +230,7 @@ def _comparison(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part
         result = studies.comparison(
             config.comparison,
             Path(folder) / f"comparison-{studies.comparison_grid(config.comparison).hash[:12]}.zarr",
-            engine=LocalEngine(sweeping.workers) if sweeping.workers > 1 else None,
+            engine=sweeps.LocalEngine(sweeping.workers) if sweeping.workers > 1 else None,
             progress=sweeping.progress,
         )
     return comparison_chapter(title, result), tuple(comparison_summary(result))
