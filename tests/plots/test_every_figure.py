@@ -39,8 +39,9 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "phase", plots.phase_figures(phase, studies.POINTS)
     yield "trained", [("capacity", plots.capacity_figure(trained)), ("gram", plots.gram_figure(trained))]
     yield "width", plots.width_figures(studies.width(studies.WidthConfig(n_features=5)))
-    cells = studies.SuperpositionConfig(n_probability=2, n_ratio=2, restarts=2)
-    yield "superposition", plots.superposition_figures(studies.superposition(cells))
+    for n in (2, 3):
+        cells = studies.SuperpositionConfig(n_features=n, n_probability=2, n_ratio=2, restarts=2, adam_steps=10)
+        yield f"superposition-{n}", plots.superposition_figures(studies.superposition(cells))
     tiny = studies.GeometryConfig((3,), (0.1,), 1, 20, n_features=6, d_hidden=2, n_probability=2, steps=20)
     yield "geometry", plots.geometry_figures(studies.geometry(tiny))
     compared = compared_architectures()
@@ -57,7 +58,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 5 + 4 + 1 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",

@@ -15,7 +15,16 @@ def test_settings() -> None:
     default, quick = ReproduceConfig.of(), ReproduceConfig.of(seed=3, quick=True)
     assert default == ReproduceConfig()
     assert default.phase.n_kurtosis == default.phase.n_ratio == 64
-    for name in ("points", "phase", "trained", "superposition", "geometry", "comparison", "errata"):
+    for name in (
+        "points",
+        "phase",
+        "trained",
+        "superposition",
+        "superposition_three",
+        "geometry",
+        "comparison",
+        "errata",
+    ):
         assert getattr(default, name).seed == 0
         assert getattr(quick, name).seed == 3
     cells = quick.phase.n_kurtosis * quick.phase.n_ratio * quick.phase.restarts
@@ -29,15 +38,15 @@ def test_progress_is_told_before_each_chapter(reproduction: Reproduction, titles
 
 
 def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
-    names = {chapter.name for chapter in reproduction.chapters}
-    assert names == {"summary", *(field.name for field in fields(ReproduceConfig))}
+    names = {part.name for chapter in reproduction.chapters for part in (chapter, *chapter.parts)}
+    assert {field.name for field in fields(ReproduceConfig)} <= names
     headings = "".join(Page(reproduction.html).text("h2"))
     assert all(title in headings for title in reproduce_titles().values())
 
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 18
+    assert len(lines) == len(reproduction.summary.rows) == 20
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -74,7 +83,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 29
+    assert len(figures) == len(list(reproduction.figures())) == 31
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)

@@ -8,6 +8,7 @@ from ._points import stack_figure as stack_figure
 from ._report import report_figures as report_figures
 from ._style import TEMPLATE as TEMPLATE
 from ._superposition import superposition_figures as superposition_figures
+from ._superposition import superposition_map as superposition_map
 from ._trained import capacity_figure as capacity_figure
 from ._trained import gram_figure as gram_figure
 from ._width import width_figures as width_figures

@@ -125,23 +125,44 @@ def _width(title: str, config: ReproduceConfig, _: Sweeping) -> Part:
 
 
 def _superposition(title: str, config: ReproduceConfig, _: Sweeping) -> Part:
-    result = studies.superposition(config.superposition)
-    excess = float((result.loss / result.built_loss - 1).max())
+    result, three = studies.superposition(config.superposition), studies.superposition(config.superposition_three)
     chapter = Chapter(
         name="superposition",
         title=title,
         text=(
             "A ReLU autoencoder x̂ = ReLU(x W Wᵀ + b) with two features, uniform on [0, 1] when active, and one "
             "dimension. It can drop feature 2, give it the dimension, or hold both as an antipodal pair.",
-            f"Each of the {result.trained.numel():,} cells was trained from {config.superposition.restarts} random "
-            f"starts on the exact expected loss; {result.converged:.1%} of the starts ended where the gradient "
-            "vanishes and no curvature is negative.",
+            _starts(result, config.superposition),
         ),
         figures=tuple(plots.superposition_figures(result)),
+        parts=(
+            Chapter(
+                name="superposition_three",
+                title="Three features in two dimensions",
+                text=(
+                    "Features 1 and 2 are equally important. The model can drop feature 3, give it a dimension of its "
+                    "own (and the other to a pair of features 1 and 2), pair it with one of them, or hold all three in "
+                    "a triangle.",
+                    _starts(three, config.superposition_three),
+                ),
+                figures=tuple(plots.superposition_figures(three)),
+            ),
+        ),
     )
-    return chapter, (
-        ("Superposition: cells in the phase of the best built by hand", f"{result.agreement:.2%}", "100 %"),
-        ("Superposition: largest relative excess of a trained loss over that", f"{excess:.1e}", "0"),
+    lines = []
+    for name, found in (("Superposition", result), ("Superposition of three", three)):
+        lines += [
+            (f"{name}: cells in the phase of the best built by hand", f"{found.agreement:.2%}", "100 %"),
+            (f"{name}: largest relative excess of a trained loss over that", f"{found.excess:.1e}", "0"),
+        ]
+    return chapter, tuple(lines)
+
+
+def _starts(result: studies.Superposition, config: studies.SuperpositionConfig) -> str:
+    return (
+        f"Each of the {result.trained.numel():,} cells was trained from {config.restarts} random starts on the exact "
+        f"expected loss; {result.converged:.1%} of the starts ended where the gradient vanishes and no curvature is "
+        "negative."
     )
 
 

@@ -34,6 +34,7 @@ class ReproduceConfig:
     trained: studies.TrainedConfig = field(default_factory=lambda: studies.TrainedConfig())
     width: studies.WidthConfig = field(default_factory=lambda: studies.WidthConfig())
     superposition: studies.SuperpositionConfig = field(default_factory=lambda: studies.SuperpositionConfig())
+    superposition_three: studies.SuperpositionConfig = field(default_factory=lambda: _three_features())
     geometry: studies.GeometryConfig = field(default_factory=lambda: studies.GeometryConfig())
     comparison: studies.ComparisonConfig = field(default_factory=lambda: studies.ComparisonConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
@@ -47,10 +48,18 @@ class ReproduceConfig:
             phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
             trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
             superposition=studies.SuperpositionConfig(seed=seed, n_probability=cells // 2, n_ratio=cells // 2),
+            superposition_three=_three_features(seed, cells // 4),
             geometry=_quick_geometry(seed) if quick else studies.GeometryConfig(seed=seed),
             comparison=_quick_comparison(seed) if quick else studies.ComparisonConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
+
+
+def _three_features(seed: int = 0, cells: int = 16) -> studies.SuperpositionConfig:
+    """More and shorter starts than for two features: in some cells few of them find the triangle."""
+    return studies.SuperpositionConfig(
+        n_features=3, n_probability=cells, n_ratio=cells, restarts=24, adam_steps=30, seed=seed
+    )
 
 
 def _quick_geometry(seed: int) -> studies.GeometryConfig:

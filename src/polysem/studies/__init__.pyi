@@ -38,6 +38,7 @@ from ._stack import stack as stack
 from ._superposition import Superposition as Superposition
 from ._superposition import SuperpositionPhase as SuperpositionPhase
 from ._superposition import superposition as superposition
+from ._superposition import superposition_cells as superposition_cells
 from ._trained import Trained as Trained
 from ._trained import trained as trained
 from ._width import Width as Width

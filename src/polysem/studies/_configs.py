@@ -167,8 +167,12 @@ class WidthConfig:
 
 @dataclass(frozen=True)
 class SuperpositionConfig:
-    """A grid of feature probability × relative importance, logarithmic on both axes, and the starts a cell."""
+    """Two or three features in one dimension less, on a grid of feature probability × relative importance of the last.
 
+    Both axes are logarithmic; every cell is trained from `restarts` starts.
+    """
+
+    n_features: int = 2
     n_probability: int = 32
     n_ratio: int = 32
     lowest_probability: float = 0.01
@@ -179,6 +183,7 @@ class SuperpositionConfig:
 
     def __post_init__(self) -> None:
         """Check the ranges."""
+        _checks.require(self.n_features in (2, 3), "n_features", self.n_features, "2 or 3")
         for name in ("n_probability", "n_ratio"):
             _checks.whole(name, getattr(self, name), 2)
         _checks.require(0 < self.lowest_probability < 1, "lowest_probability", self.lowest_probability, "in (0, 1)")
