@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
@@ -85,13 +86,19 @@ def wrong(stack: Stack) -> object:
     }[stack["kind"]]
 
 
-@task(outputs={"square": Output()}, stacked=("x",), shared=("folder",), max_cells=2)
+@task(outputs={"square": Output()}, stacked=("x",), shared=("folder",), max_cells=1)
 def mortal(stack: Stack) -> dict[str, np.ndarray]:
-    """Squares; a process that meets -1 dies of it, unless one did before."""
-    flag = Path(stack["folder"]) / "died"
-    if (stack["x"] == -1).any() and not flag.exists():
-        flag.touch()
+    """Squares; whoever meets -1 dies of it, -2 if nobody did before, and -3 takes seven eighths of a GiB a while."""
+    x, died = stack["x"][0], Path(stack["folder"]) / "died"
+    if x == -1 or (x == -2 and not died.exists()):
+        if x == -2:
+            died.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    if x == -3:
+        held = []
+        while psutil.Process().memory_info().rss < 0.875 * 2**30:
+            held.append(np.ones(2**20))
+        time.sleep(0.5)
     return {"square": stack["x"] ** 2}
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 
@@ -18,14 +19,16 @@ from polysem.sweeps import DaskEngine, Grid, LocalEngine, SweepStatus, run, stat
 from sweep_stores import TASK, contents
 
 
-def test_local_workers_one_of_which_dies(tmp_path: Path) -> None:
-    grid = Grid({"x": np.arange(-3.0, 20.0)}, fixed={"folder": str(tmp_path)})
-    results = run(grid, sweep_tasks.mortal, tmp_path / "s.zarr", engine=LocalEngine(2)).load()
+def test_local_workers_that_die_and_bloat(tmp_path: Path) -> None:
+    grid = Grid({"x": np.arange(-3.0, 12.0)}, fixed={"folder": str(tmp_path)})
+    with dask.config.set({"distributed.scheduler.allowed-failures": 0}):  # one death is enough to be under suspicion
+        engine = LocalEngine(2, memory_limit="1GiB")
+        results = run(grid, sweep_tasks.mortal, tmp_path / "s.zarr", engine=engine).load()
     assert (tmp_path / "died").exists()
-    assert f":{os.getpid()}" not in {worker[worker.rindex(":") :] for worker in results.worker.values}
-    run(grid, sweep_tasks.mortal, tmp_path / "alone.zarr")
-    assert contents(tmp_path / "s.zarr") == contents(tmp_path / "alone.zarr")
-    np.testing.assert_array_equal(results.square, np.array(grid.axes["x"]) ** 2)
+    np.testing.assert_array_equal(results.x[results.status != 1], [-1.0])  # the guilty one alone
+    assert results.message.sel(x=-1).item().startswith("the worker was lost: KilledWorker")
+    np.testing.assert_array_equal(results.square.where(results.x != -1, 1), results.x**2)
+    assert f":{os.getpid()}" not in {worker[worker.rfind(":") :] for worker in results.worker.values}
 
 
 @contextmanager

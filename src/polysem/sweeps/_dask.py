@@ -6,9 +6,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, Future, KilledWorker, LocalCluster, as_completed
 
 from polysem._checks import require, whole
+
+MEMORY = ("target", "spill", "pause")
+"""What Dask does below the limit where it ends a worker: a paused one need never go on, as torch keeps its memory."""
 
 WORKER_ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
@@ -17,6 +20,7 @@ WORKER_ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "1",
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    **{f"DASK_DISTRIBUTED__WORKER__MEMORY__{name.upper()}": "False" for name in MEMORY},
 }
 """What a worker process should be started with: one thread, and memory that is kept for the next small tensor."""
 
@@ -27,7 +31,8 @@ AHEAD = 2
 class LocalEngine:
     """Worker processes on this machine, of one thread each; they are started for a run and ended with it.
 
-    A worker that dies is replaced, and what it was at is computed again, up to three times. In a script, call
+    A worker that dies is replaced, and what it was at is computed again, up to three times, and as often again when all
+    else is done, alone. In a script, call
     `sweeps.run` under `if __name__ == "__main__":`, since every worker imports the script.
 
     Args:
@@ -53,8 +58,14 @@ class LocalEngine:
         self, function: Callable[[Any], Any], items: Iterable[tuple[int, Any]]
     ) -> Generator[tuple[int, Any | Exception]]:
         """Apply the function on the workers."""
+        settings = {
+            "distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT,
+            # Dask gives up for good a worker that is away when it looks, so many seconds after one of its deaths.
+            "distributed.deploy.lost-worker-timeout": "365 days",
+            **{f"distributed.worker.memory.{name}": False for name in MEMORY},
+        }
         with (
-            dask.config.set({"distributed.nanny.pre-spawn-environ": WORKER_ENVIRONMENT}),
+            dask.config.set(settings),
             LocalCluster(
                 n_workers=self.workers,
                 threads_per_worker=1,
@@ -98,30 +109,46 @@ class DaskEngine:
     ) -> Generator[tuple[int, Any | Exception]]:
         """Apply the function on the workers."""
         with self._client() as client:
-            waiting: dict[Future[Any], int] = {}
-            coming, finished = iter(items), as_completed(loop=client.loop)
-
-            def hand_out() -> None:
-                room = AHEAD * max(1, sum(client.ncores().values())) - len(waiting)
-                for _, (index, item) in zip(range(room), coming, strict=False):  # in this order, or an item is lost
-                    future = client.submit(function, item, pure=False, resources=self.resources or None)
-                    waiting[future] = index
-                    finished.add(future)
-
-            try:
-                hand_out()
-                for future in finished:
-                    if future.status in ("lost", "cancelled"):
-                        raise ConnectionError(self._lost())
-                    index, error = waiting.pop(future), future.exception()
-                    result = future.result() if error is None else error
-                    hand_out()
+            suspects: list[tuple[int, Any]] = []
+            for index, item, result in self._finished(client, function, iter(items)):
+                if isinstance(result, KilledWorker):
+                    suspects.append((index, item))
+                else:
                     yield index, result
-            except (OSError, TimeoutError) as error:
-                raise ConnectionError(self._lost()) from error
-            finally:
-                if client.status == "running":
-                    client.cancel([*waiting])
+            # What was only waiting behind an item that kills workers is under suspicion too: try each on its own.
+            for suspect in suspects:
+                for index, _, result in self._finished(client, function, iter([suspect])):
+                    yield index, result
+
+    def _finished(
+        self, client: Client, function: Callable[[Any], Any], items: Iterator[tuple[int, Any]]
+    ) -> Generator[tuple[int, Any, Any | Exception]]:
+        """Index, item and result, as they are finished."""
+        waiting: dict[Future[Any], tuple[int, Any]] = {}
+        finished = as_completed(loop=client.loop)
+
+        def hand_out() -> None:
+            room = AHEAD * max(1, sum(client.ncores().values())) - len(waiting)
+            for _, (index, item) in zip(range(room), items, strict=False):  # in this order, or an item is lost
+                future = client.submit(function, item, pure=False, resources=self.resources or None)
+                waiting[future] = (index, item)
+                finished.add(future)
+
+        try:
+            hand_out()
+            for future in finished:
+                if future.status in ("lost", "cancelled"):
+                    raise ConnectionError(self._lost())
+                (index, item), error = waiting.pop(future), future.exception()
+                result = future.result() if error is None else error
+                future.release()  # or it is computed again when its worker dies
+                hand_out()
+                yield index, item, result
+        except (OSError, TimeoutError) as error:
+            raise ConnectionError(self._lost()) from error
+        finally:
+            if client.status == "running":
+                client.cancel([*waiting])
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
