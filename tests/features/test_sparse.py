@@ -249,3 +249,30 @@ def test_bad_draws_are_refused() -> None:
             draw(1, generator=seeded(0), dtype=torch.int64)
     with pytest.raises(TypeError, match="feature_probability must be"):
         SparseSign("often")
+
+
+@pytest.mark.parametrize("make", [SparseUniform, signed_uniform, SparseGaussian, SparseLaplace, SparseSign])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_nodes_stand_for_the_law_of_an_active_feature(
+    make: Callable[..., IndependentFeatures], standardise: bool
+) -> None:
+    p = torch.tensor([[0.2, 1.0]], dtype=torch.float64)
+    features = make(p, standardise=standardise)
+    nodes, weight = features.active_nodes(8)
+    assert nodes.shape == (8, 1, 2)
+    assert_close(weight.sum().item(), 1.0)
+    x = torch.cat([nodes, features.inactive_value[None]])
+    chance = torch.cat([p * weight[:, None, None], 1 - p[None]])
+    mean = (chance * x).sum(0)
+    assert_close(mean, features.mean, rtol=1e-12, atol=1e-12)
+    assert_close((chance * (x - mean).square()).sum(0), features.variance, rtol=1e-12, atol=1e-12)
+    many, weight = features.active_nodes(400)
+    shape = slab_expectation(make, abs)
+    if not standardise:
+        assert_close(float(weight @ many[:, 0, 0].abs()), shape, rtol=3e-3, atol=0)
+
+
+@pytest.mark.bad_input
+def test_a_number_of_nodes_that_is_no_multiple_of_four_is_refused() -> None:
+    with pytest.raises(ValueError, match="n must be a multiple of 4, got 6"):
+        SparseSign(0.5).active_nodes(6)
