@@ -1,6 +1,7 @@
 from . import features as features
 from . import measure as measure
 from . import networks as networks
+from . import returns as returns
 from . import sweeps as sweeps
 from . import theory as theory
 from . import training as training

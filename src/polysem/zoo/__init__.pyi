@@ -1,3 +1,6 @@
+from ._activations import SLOPES as SLOPES
+from ._activations import Activation as Activation
+from ._activations import as_function as as_function
 from ._autoencoder import Autoencoder as Autoencoder
 from ._autoencoder import TiedAutoencoder as TiedAutoencoder
 from ._autoencoder import UntiedAutoencoder as UntiedAutoencoder
