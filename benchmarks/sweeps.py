@@ -188,7 +188,7 @@ def kill_often(kills: int, seed: int) -> None:
         interrupted = kills + sum(kind == "chunk write" for kind in kinds)
         print(f"{kills} kills ({', '.join(f'{n} {kind}' for kind, n in Counter(kinds).items())})", end=" ")
         print(
-            f"in {time.perf_counter() - begin:.0f} s: store {'equal' if same else 'DIFFERENT'}, to the byte;", end=" "
+            f"in {time.perf_counter() - begin:.0f} s: stores {'equal' if same else 'DIFFERENT'}, to the byte;", end=" "
         )
         print(f"{len(seeds)} of {n_cells} cells computed, {again} of them again", end=" ")
         print(f"(at most {interrupted * HANDED_OUT * 4} were handed out)")
