@@ -70,7 +70,7 @@ class LocalEngine:
                 n_workers=self.workers,
                 threads_per_worker=1,
                 memory_limit=self.memory_limit,
-                dashboard_address=None,
+                dashboard_address="127.0.0.1:0",  # any free port: None would insist on 8787 and warn if it is taken
                 silence_logs=logging.CRITICAL,
             ) as cluster,
         ):
