@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections import Counter
 
 import pytest
 import torch
@@ -24,6 +25,10 @@ from polysem.features import (
 
 def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def double(values: object) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def enumerated_mean(p: list[float], f: object) -> float:
@@ -81,8 +86,29 @@ def test_number_of_samples_of_a_size_is_within_one_of_its_share(n: int) -> None:
         size = (x != 0).sum(-1)
         assert_close(weight, (law * sizes**2).sum() / size.square(), rtol=1e-12, atol=0, check_dtype=False)
         counts = torch.bincount(size, minlength=13)
-        assert ((counts - n * share).abs() < 2).all()  # one boundary at either end
+        assert ((counts - n * share).abs() < 1 + 1e-9).all()
         assert (size.diff() >= 0).all()
+
+
+def test_number_of_samples_of_every_support_is_within_one_of_its_share() -> None:
+    p, n = [0.3, 0.05, 0.6, 0.5], 500
+    x, _ = StratifiedSampler(SparseSign(p)).sample(n, generator=seeded(2))
+    count = Counter(tuple(row) for row in (x != 0).tolist())
+    supports = [s for s in itertools.product((False, True), repeat=4) if any(s)]
+    chance = [sum(s) ** 2 * math.prod(q if on else 1 - q for q, on in zip(p, s, strict=True)) for s in supports]
+    for support, part in zip(supports, chance, strict=True):
+        assert abs(count[support] - n * part / sum(chance)) < 1 + 1e-9
+
+
+@pytest.mark.parametrize("n", [1, 6, 60])
+def test_means_of_powers_of_values_are_those_of_independent_ones(n: int) -> None:
+    p, slab = [0.3, 0.1, 0.6], (1 / 2, 1 / 3)
+    powers = [(1, 0, 0), (2, 0, 0), (1, 1, 0), (0, 2, 1), (1, 0, 2), (1, 1, 1), (2, 1, 2)]
+    truth = double([math.prod(q * slab[k - 1] for q, k in zip(p, power, strict=True) if k) for power in powers])
+    repeats = 20_000  # as settings of their own
+    x, weight = StratifiedSampler(SparseUniform(double([p]).expand(repeats, 3))).sample(n, generator=seeded(5))
+    means = torch.stack([(weight * (x ** double(power)).prod(-1)).mean(0) for power in powers], -1)
+    assert ((means.mean(0) - truth).abs() < 4.5 * means.std(0) / repeats**0.5).all()
 
 
 def poisson_binomial(p: Tensor) -> list[float]:
@@ -126,6 +152,45 @@ def test_values_of_lone_features_are_spread_evenly_over_the_slab(features: Indep
         rank = torch.tensor(law.cdf(values.sort().values.numpy()))
         even = (torch.arange(len(rank)) + 0.5) / len(rank)
         assert_close(rank, even.double(), rtol=0, atol=1.5 / len(rank))
+
+
+def test_values_of_two_active_features_fill_the_square_evenly() -> None:
+    x, _ = StratifiedSampler(SparseUniform([0.2] * 4)).sample(6000, generator=seeded(6))
+    both = x[(x != 0).sum(-1) == 2]
+    for i, j in itertools.combinations(range(4), 2):
+        pair = both[(both[:, i] != 0) & (both[:, j] != 0)][:, [i, j]]
+        counts = torch.histogramdd(pair, [5, 5], range=[0.0, 1.0, 0.0, 1.0]).hist
+        expected = len(pair) / 25
+        # Independent draws would have a mean square of about `expected`.
+        assert (counts - expected).square().mean() < 0.2 * expected
+
+
+def pairs_of_values(repeats: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Supports of two out of twenty equal features, each drawn so many times on average, and their values."""
+    p = 0.05
+    law = poisson_binomial(torch.full((20,), p, dtype=torch.float64))
+    total = sum(k**2 * chance for k, chance in enumerate(law))
+    n = round(repeats * math.comb(20, 2) * total / (4 * law[2]))
+    x, _ = StratifiedSampler(SparseUniform([p] * 20)).sample(n, generator=generator)
+    x = x[(x != 0).sum(-1) == 2]
+    support = (x != 0).nonzero()[:, 1].reshape(-1, 2)
+    return support, x.gather(-1, support)
+
+
+def test_values_vary_where_every_pair_comes_once() -> None:
+    generator = seeded(7)
+    for _ in range(10):
+        _, values = pairs_of_values(1, generator)
+        assert_close(values.std(0), torch.full((2,), 12**-0.5, dtype=torch.float64), rtol=0, atol=0.02)
+
+
+def test_values_of_a_pair_do_not_move_in_step() -> None:
+    support, values = pairs_of_values(3, seeded(8))
+    same = (support[1:] == support[:-1]).all(-1)
+    ahead, behind = values[1:][same], values[:-1][same]
+    step = (ahead - behind) % 1
+    assert same.sum() > 300
+    assert ((step[:, 0] - step[:, 1]).abs() > 0.1).all()
 
 
 def test_settings_have_laws_of_their_own_and_standardised_values_shift() -> None:

@@ -8,6 +8,10 @@ from polysem.features._independent import IndependentFeatures
 from polysem.features._sparse import SparseFeatures, check_draw, uniform
 
 BELOW_ONE = 1 - 2**-53
+GOLDEN, SILVER = (5**0.5 - 1) / 2, 2**0.5 - 1
+"""Steps modulo 1 whose multiples fill the unit interval evenly, and in pairs the unit square."""
+REPEATS = 4
+"""Samples of a support from which on the decoding alone spreads the values of its first feature."""
 
 
 class StratifiedSampler:
@@ -17,10 +21,12 @@ class StratifiedSampler:
         weight_s = Σ_k k² P(K = k) / K_s²
 
     The support size `K` of independent features has a Poisson-binomial law; here it is drawn with chances in
-    proportion to `k² P(K = k)`, since the spread of losses and gradients grows with the number of active features. One
-    uniform number for each sample, each in a stratum of width `1/n` of its own, is decoded into size, first active
-    feature, the others, and the value of the first: sizes and supports come as evenly as they can. The samples are
-    exchangeable only as a whole: means are unbiased, but the spread within one draw overstates their error.
+    proportion to `k² P(K = k)`, since the spread of losses and gradients grows with the number of active features.
+    Equal steps of `1/n` from one random start are decoded into size, first active feature, the others, and the value
+    of the first, so that every support comes as often as it should to within one sample. The values of each feature
+    follow each other in steps of the golden ratio from a random start of its own; where it comes first, steps of the
+    silver ratio (or what the decoding left, if the support comes often) keep them apart from the others'. The samples
+    are exchangeable only as a whole: means are unbiased, but the spread within one draw overstates their error.
 
     Args:
         features: independent features of shape `[*shape]`, the last axis being the features.
@@ -36,7 +42,8 @@ class StratifiedSampler:
         >>> x.abs().sum(-1).tolist(), weight.tolist()
         ([1.0, 1.0, 2.0, 2.0, 2.0, 2.0], [1.5, 1.5, 0.375, 0.375, 0.375, 0.375])
 
-    Source: ours; the recursion for the Poisson-binomial law is standard.
+    Source: ours, from systematic sampling and Kronecker sequences; the recursion for the Poisson-binomial law is
+    standard.
     """
 
     def __init__(self, features: SparseFeatures) -> None:
@@ -63,7 +70,7 @@ class StratifiedSampler:
         """Draw samples and the weight of each.
 
         Args:
-            n: number of samples; the strata are as many.
+            n: number of samples, and of steps.
             generator: source of randomness; its device is the device of the result.
             dtype: floating-point dtype of the samples.
 
@@ -80,11 +87,12 @@ class StratifiedSampler:
         settings, n_features = cells.shape[:-1], len(chances)
         cumulative = cells.cumsum(-1)
         total = cumulative[..., -1:]
-        u = (torch.arange(n, device=device) + uniform(torch.Size((*settings, n)), generator)) / n
-        level = u.clamp(max=BELOW_ONE) * total
+        steps = torch.arange(n, dtype=cells.dtype, device=device)
+        level = ((steps + uniform(torch.Size((*settings, 1)), generator)) / n).clamp(max=BELOW_ONE) * total
         cell = torch.searchsorted(cumulative, level, right=True)
-        rest = (level - cumulative.gather(-1, cell)) / cells.gather(-1, cell) + 1
-        rest, cell = rest.clamp(0, BELOW_ONE).movedim(-1, 0), cell.movedim(-1, 0)
+        width = cells.gather(-1, cell)
+        rest = (level - cumulative.gather(-1, cell)) / width + 1
+        rest, cell, repeats = (t.movedim(-1, 0) for t in (rest.clamp(0, BELOW_ONE), cell, n * width / total))
         first, others = cell % n_features, cell // n_features
         weight = total[..., 0] / (others + 1).square()
 
@@ -93,14 +101,19 @@ class StratifiedSampler:
         for i, chance_of_size in enumerate(chances.expand(n, *chances.shape).unbind(1)):
             chance = chance_of_size.gather(-1, others[..., None])[..., 0] * (first < i)
             chosen = rest < chance
+            repeats = repeats * torch.where(chosen, chance, 1 - chance)
             rest = torch.where(chosen, rest / chance, (rest - chance) / (1 - chance)).clamp(0, BELOW_ONE)
             others = others - chosen.long()
             columns.append(chosen)
         is_first = position == first[..., None]
         active = torch.stack(columns, -1) | is_first
+
+        start = uniform(torch.Size((*settings, n_features)), generator)
+        along = (steps.reshape(n, *[1] * (active.ndim - 1)) * SILVER + start) % 1
+        lead = torch.where((repeats >= REPEATS)[..., None], rest[..., None], along)
+        quantile = torch.where(is_first, lead, (active.cumsum(0) * GOLDEN + start) % 1)
         shape = torch.Size((n, *self._features.feature_probability.shape))
-        slab = self._features._slab(shape, generator).reshape(active.shape)
-        slab = torch.where(is_first, self._features._slab_quantile(rest.clamp(min=1 - BELOW_ONE))[..., None], slab)
+        slab = self._features._slab_quantile(quantile.clamp(1 - BELOW_ONE, BELOW_ONE))
         raw = torch.where(active, slab, torch.zeros_like(slab)).reshape(shape)
         return self._features._finish(raw).to(dtype), weight
 
