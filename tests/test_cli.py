@@ -141,6 +141,14 @@ def test_arguments_that_do_not_parse(arguments: list[str], run: Run, tmp_path: P
     assert tree(tmp_path) == {}
 
 
+def test_a_reader_who_stops_reading_is_no_error(tmp_path: Path) -> None:
+    put(tmp_path / "w.npz", "sound")
+    command = f"{sys.executable} -m polysem analyze w.npz | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
 # reproduce
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
@@ -382,6 +383,10 @@ def main() -> None:
     )
     try:
         command.run()
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read the output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        sys.exit(141)
     except (ValueError, OSError) as error:
         print(f"polysem: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
