@@ -1,6 +1,7 @@
 """Architectures compared: who superposes features as they get sparser, and what that is worth in loss."""
 
 from collections.abc import Iterator
+from itertools import cycle
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +12,7 @@ from polysem.plots._style import FIRST, IGNORED, IMPURE_SCALE, PURE, SECOND, THE
 from polysem.studies import Band, Comparison, over_starts
 
 SEQUENTIAL = [[k / (len(IMPURE_SCALE) - 1), colour] for k, colour in enumerate(IMPURE_SCALE)]
-LINES = (FIRST, SECOND, "#24989a", "#b35ab0", PURE, "#7a6a3a", IGNORED)
+LINES = (FIRST, SECOND, "#24989a", "#b35ab0", PURE, "#7a6a3a", IGNORED, "#5b4a9c")
 ROW_HEIGHT = 19
 PROBABILITY = "feature probability p"
 
@@ -95,7 +96,7 @@ def _price(result: Comparison, index: int) -> go.Figure:
     families = [name.split()[0] for name in result.architecture]
     figure = go.Figure()
     sizes = np.linspace(5, 13, len(result.probability))
-    for family, colour in zip(dict.fromkeys(families), LINES, strict=False):
+    for family, colour in zip(dict.fromkeys(families), cycle(LINES), strict=False):
         rows = [row for row, name in enumerate(families) if name == family]
         figure.add_scatter(
             x=index_value[rows].ravel(),
@@ -106,7 +107,14 @@ def _price(result: Comparison, index: int) -> go.Figure:
             text=[f"{result.architecture[row]}, p = {p:.2g}" for row in rows for p in result.probability],
             hovertemplate="%{text}<br>polysemanticity %{x:.3f}<br>loss %{y:.3f}<extra></extra>",
         )
-    figure.add_hline(y=1, line={"dash": "dash", "color": THEORY}, annotation_text="best monosemantic")
+    figure.add_scatter(
+        x=[-0.03, 1.03],
+        y=[1, 1],
+        mode="lines",
+        line={"dash": "dash", "color": THEORY},
+        name="best monosemantic",
+        hoverinfo="skip",
+    )
     figure.update_layout(margin={"t": 90})
     figure.update_xaxes(range=[-0.03, 1.03])
     figure.update_yaxes(**log_axis(0.01, 100.0))
@@ -130,7 +138,7 @@ def _bands(result: Comparison, rows: list[int], index: int) -> go.Figure:
     )
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.03)
     for panel, (_, values) in enumerate(panels, 1):
-        for row, colour in zip(rows, LINES, strict=False):
+        for row, colour in zip(rows, cycle(LINES), strict=False):
             band = over_starts(values[row, index])
             for trace in _line(result, band, colour, result.architecture[row], shown=panel == 1):
                 figure.add_trace(trace, row=panel, col=1)

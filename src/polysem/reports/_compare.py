@@ -35,6 +35,7 @@ def comparison_chapter(title: str, result: studies.Comparison) -> Chapter:
             "Losses are exact for the quadratic model and for autoencoders with identity or square outputs, and "
             "sampled for all others.",
             *_not_rising(result, p),
+            *_unfinished(result),
             *_failures(result),
         ),
         figures=tuple(plots.comparison_figures(result)),
@@ -74,6 +75,17 @@ def _not_rising(result: studies.Comparison, p: float) -> Iterator[str]:
                 f"D = {d}: the share of represented features does not rise, beyond its 95 % intervals, from p = 1 to "
                 f"p = {p:g} in {len(names)} of {len(result.architecture)} architectures: {', '.join(names)}."
             )
+
+
+def _unfinished(result: studies.Comparison) -> Iterator[str]:
+    best = np.nanmin(result.relative_loss, -1)
+    worse = (best > 1).any((1, 2))
+    if worse.any():
+        names = ", ".join(name for name, one in zip(result.architecture, worse, strict=True) if one)
+        yield (
+            f"In {(best > 1).sum()} of {best.size} settings ({names}) even the best start ends above the loss of "
+            "ignoring everything: there training has not come to its end, and says little."
+        )
 
 
 def _failures(result: studies.Comparison) -> Iterator[str]:
