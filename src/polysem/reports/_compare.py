@@ -20,7 +20,6 @@ FAMILIES = {
 def comparison_chapter(title: str, result: studies.Comparison) -> Chapter:
     """Text, figures and tables of a finished comparison."""
     p = result.probability[-1]
-    linear = "Where nothing but the output's slope could tell x̂ from x W Vᵀ (identity), nothing is superposed."
     return Chapter(
         name="comparison",
         title=title,
@@ -28,12 +27,15 @@ def comparison_chapter(title: str, result: studies.Comparison) -> Chapter:
             "Every architecture was trained at every feature probability p from several random starts, on the same "
             "budget of dimensions D. Inputs are uniform on [0, 1] where the target is x, else on [−1, 1]; importances "
             "fall geometrically. Losses are relative: 1 is the loss of ignoring every feature, and the best "
-            "monosemantic allocation gives one dimension, without error, to each of the D most important features. "
-            f"{linear}",
+            "monosemantic allocation gives one dimension, without error, to each of the D most important features.",
             "Polysemanticity is the mean of 4 C (1 − C) over the represented features: 0 if each is pure, 1 if each "
             "has capacity 1/2. For neurons, capacity is measured from the response Cov(x̂_i, t(x_j)) / Var t(x_j). "
             "Losses are exact for the quadratic model and for autoencoders with identity or square outputs, and "
             "sampled for all others.",
+            "Capacity counts interference of either sign. A ReLU or GELU on the outputs silences negative "
+            "interference, which a readout of its own can make as large as it likes: then features whose outputs are "
+            "right have capacities near 0 and count as ignored, and the loss lies below the monosemantic one where few "
+            "features seem to be represented.",
             *_not_rising(result, p),
             *_unfinished(result),
             *_failures(result),
