@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polysem.zoo import _pieces
 
-CHUNK_ELEMENTS = 2**13
+CHUNK_ELEMENTS = 2**14
 """Entries of the tensors worked on at a time: they stay in a processor's cache."""
 
 
