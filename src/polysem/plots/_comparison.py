@@ -13,7 +13,7 @@ from polysem.studies import Band, Comparison, over_starts
 
 SEQUENTIAL = [[k / (len(IMPURE_SCALE) - 1), colour] for k, colour in enumerate(IMPURE_SCALE)]
 LINES = (FIRST, SECOND, "#24989a", "#b35ab0", PURE, "#7a6a3a", IGNORED, "#5b4a9c")
-ROW_HEIGHT = 19
+ROW_HEIGHT, LEAST_HEIGHT = 19, 360
 PROBABILITY = "feature probability p"
 
 
@@ -47,10 +47,10 @@ def _maps(result: Comparison, index: int) -> Iterator[tuple[str, go.Figure]]:
         (
             "polysemanticity",
             "Polysemanticity",
-            "4 C (1 − C)",
+            "index",
             result.polysemanticity,
             1.0,
-            "Yellow: every represented feature has capacity 1/2.",
+            "Mean 4 C (1 − C) of the represented features. Yellow: all have capacity 1/2.",
         ),
         (
             "loss",
@@ -69,12 +69,12 @@ def _maps(result: Comparison, index: int) -> Iterator[tuple[str, go.Figure]]:
             zmin=0,
             zmax=top,
             colorscale=SEQUENTIAL,
-            colorbar={"thickness": 12, "title": {"text": scale}},
+            colorbar={"thickness": 10, "title": {"text": scale}},
             hovertemplate="%{y}<br>p %{x}: %{z:.3f}<extra></extra>",
         )
         figure.update_xaxes(type="category")
         figure.update_yaxes(type="category", autorange="reversed", dtick=1, tickfont={"size": 11})
-        height = 130 + ROW_HEIGHT * len(result.architecture)
+        height = max(LEAST_HEIGHT, 130 + ROW_HEIGHT * len(result.architecture))
         styled(
             figure,
             title=f"{title}, D = {d}",

@@ -41,6 +41,7 @@ def comparison_chapter(title: str, result: studies.Comparison) -> Chapter:
             *_failures(result),
         ),
         figures=tuple(plots.comparison_figures(result)),
+        wide=True,
         tables=tuple(_table(result, index) for index in range(len(result.d_hidden))),
         parts=tuple(
             Chapter(f"comparison-{name}", FAMILIES[name], figures=tuple(plots.family_figures(result, members)))
