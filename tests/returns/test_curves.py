@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,11 +28,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_samples(seed: int, n: int = 40, n_features: int = 3, loss: object = "relu") -> Samples:
+def random_samples(seed: int, n: int = 40, n_features: int = 3, loss: Any = "relu") -> Samples:
     g = seeded(seed)
     x, z, y = (torch.randn(n, n_features, generator=g, dtype=torch.float64) for _ in range(3))
     weight = torch.rand(n, generator=g, dtype=torch.float64)
-    return Samples(x=x, z=0.7 * x + 0.5 * z, target=x.relu() + 0.2 * y, weight=weight, loss=loss)  # type: ignore[arg-type]
+    return Samples(x=x, z=0.7 * x + 0.5 * z, target=x.relu() + 0.2 * y, weight=weight, loss=loss)
 
 
 def scaled_readouts(samples: Samples, i: int, C: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
