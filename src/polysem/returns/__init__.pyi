@@ -1,4 +1,8 @@
 from ._curve import curve as curve
+from ._dispersion import Dispersion as Dispersion
+from ._equal import EqualReturns as EqualReturns
+from ._equal import Verdict as Verdict
+from ._equal import equal_returns as equal_returns
 from ._prices import Prices as Prices
 from ._prices import prices as prices
 from ._readouts import Exposed as Exposed

@@ -9,7 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from polysem import _checks
+from polysem.features import SparseFeatures
 from polysem.measure import FeatureClass, classify, response_capacity
+from polysem.returns._exact_prices import exact_slopes
 from polysem.returns._readouts import Batch, Exposed, Hidden, Losses
 from polysem.returns._result import Curves
 from polysem.returns._toy_readouts import inputs_of, readouts_of
@@ -51,8 +53,7 @@ class Prices:
         shape = curves.losses.shape[:-1]
         fits = shape == self.price.shape
         _checks.require(fits, "shape of curves", tuple(shape), f"that of the prices, {tuple(self.price.shape)}")
-        ends = (float(curves.C_grid[0]), float(curves.C_grid[-1]))
-        _checks.require(ends == (0.0, 1.0), "ends of curves", ends, "0 and 1")
+        curves.require_ends()
         slope = -curves.marginal_benefit.to(self.price)
         price = torch.where(self.feature_class == FeatureClass.IGNORED, slope[..., 0], self.price)
         return torch.where(self.feature_class == FeatureClass.PURE, slope[..., -1], price)
@@ -60,7 +61,7 @@ class Prices:
 
 def prices(
     model: ToyModel | nn.Module | Callable[..., Any],
-    batch: Batch,
+    batch: Batch | SparseFeatures,
     loss: Losses | object,
     *,
     readout: Hidden | Exposed | None = None,
@@ -79,7 +80,8 @@ def prices(
     best `a_i` this is the slope of the feature's curve (`returns.curve`); on the quadratic model it is `-2 a_i² / C_i²`
     at any `W`, which is `-μ` at the optimum. The matrix `R = V Wᵀ` is never formed.
 
-    Of a toy model the loss and the readouts are known: pass `prices(model, x, importance)`.
+    Of a toy model the loss and the readouts are known: pass `prices(model, x, importance)`, or
+    `prices(model, SparseUniform(...), importance)` for the exact expected loss where there is one.
 
     - `QuadraticModel`: `z = x G`, `ŷ = Σ_i x_i z_i + b`.
     - `TiedAutoencoder`, `UntiedAutoencoder`: `z = x W Vᵀ`, outputs `act(z + b)`.
@@ -88,7 +90,8 @@ def prices(
 
     Args:
         model: a stack of toy models; or a network, called with the batch (with its first entry, if it is a tuple).
-        batch: inputs with samples first, or a tuple of such tensors. Samples must not depend on each other.
+        batch: inputs with samples first, or a tuple of such tensors. Samples must not depend on each other. For a
+            `QuadraticModel`, or an autoencoder whose loss has a closed form, also the features themselves.
         loss: importance `v` or `I` of a toy model; or a callable from the network's output and the batch to the loss of
             each sample `[n_samples]` (summed over further axes), whose mean is `L`.
         readout: `Hidden` or `Exposed`, where the readouts of a network are.
@@ -102,25 +105,33 @@ def prices(
         `Prices`, float64, with an axis `n_inst` first for toy models.
 
     Raises:
-        ValueError: shapes that do not fit, no submodule of that name or one that runs more than once, a loss that is
-            not finite, not one for each sample, or does not depend on the readouts.
+        ValueError: shapes that do not fit, features without an exact loss, no submodule of that name or one that runs
+            more than once, a loss that is not finite, not one for each sample, or does not depend on the readouts.
         TypeError: a readout or an embedding that is missing, or given with a toy model; something that is no tensor.
 
     Example:
         At any point of a quadratic model the price is `-2 a_i² / C_i²`:
 
         >>> import torch
+        >>> from polysem.features import SparseSign
         >>> from polysem.returns import prices
         >>> from polysem.zoo import QuadraticModel
         >>> model = QuadraticModel(2, d_hidden=1)
         >>> _ = model.load_state_dict({"W": torch.tensor([[[1.0], [0.5]]]), "b": torch.zeros(1)})
-        >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)  # and their negatives
+        >>> x = torch.tensor([[1.0, 1.0], [1.0, -1.0]], dtype=torch.float64)  # and their negatives: all outcomes
         >>> found = prices(model, x, [1.0, 1.0])
         >>> found.capacity, found.price
         (tensor([[0.8000, 0.2000]], dtype=torch.float64), tensor([[-3.1250, -3.1250]], dtype=torch.float64))
+        >>> prices(model, SparseSign([1.0, 1.0]), [1.0, 1.0]).price
+        tensor([[-3.1250, -3.1250]], dtype=torch.float64)
 
     Source: ours.
     """
+    if isinstance(batch, SparseFeatures):
+        if not isinstance(model, ToyModel):
+            raise TypeError(f"batch must be samples where the model is no toy model, got {type(batch).__name__}")
+        slopes = exact_slopes(model, batch, loss)
+        return _priced(slopes, torch.zeros_like(slopes), model.embedding.detach(), model.readout.detach())
     inputs = batch[0] if isinstance(batch, tuple) else batch
     share = _shares(weight, inputs)
     if isinstance(model, ToyModel):
@@ -168,7 +179,6 @@ def _measure(
 ) -> Prices:
     V, W = site.rows.detach().double(), embedding.double()
     own = torch.linalg.vecdot(V, W)
-    capacity = response_capacity(W, V)
     size = features[0].numel()
     step = max(1, CHUNK_ELEMENTS // size) if chunk is None else _checks.whole("chunk", chunk)
     mean, leaning, squares = (torch.zeros_like(own) for _ in range(3))
@@ -188,12 +198,16 @@ def _measure(
     _checks.finite_rows("slope of the loss by the readouts", mean[..., None])
     spread = (squares - 2 * mean * leaning + mean.square() * share.square().sum()).clamp(min=0)
     n = len(share)
-    stderr = (spread * (n / max(1, n - 1))).sqrt()
+    return _priced(mean, (spread * (n / max(1, n - 1))).sqrt(), W, V)
 
+
+def _priced(slope: Tensor, stderr: Tensor, W: Tensor, V: Tensor) -> Prices:
+    """Prices of the impure features from `-2 dL/ds_i` and its standard error."""
+    capacity = response_capacity(W.double(), V.double())
     kind = classify(capacity, torch.linalg.vector_norm(W, dim=-1))
     impure = kind == FeatureClass.IMPURE
     factor = torch.where(impure, 1 / torch.where(impure, 2 * capacity * (1 - capacity), 1.0), 0.0)
-    return Prices(-mean * factor, stderr * factor, capacity, kind)
+    return Prices(-slope * factor, stderr * factor, capacity, kind)
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from polysem import _checks
+
 NO_BENEFIT = 1e-12
 """Share of the loss at the least capacity below which what capacity saves is rounding."""
 
@@ -59,6 +61,26 @@ class Curves:
     offset: Float[Tensor, "*batch n_features n_points"]
     status: Int[Tensor, "*batch n_features n_points"]
     copied: Bool[Tensor, "*batch n_features"]
+
+    def benefit_at(self, capacity: Float[Tensor, "*batch n_features"]) -> Float[Tensor, "*batch n_features"]:
+        """Benefit `b` of each feature at a capacity of its own, from `C_grid`.
+
+        Between two points of positive benefit `1/√b` is interpolated, elsewhere `b`: for the quadratic model `1/√b` is
+        linear in capacity. Beyond the ends of the grid the value there holds.
+        """
+        C, benefit = self.C_grid.to(capacity), self.marginal_benefit.to(capacity)
+        right = torch.searchsorted(C, capacity.contiguous()).clamp(1, len(C) - 1)
+        low, high = (benefit.gather(-1, at[..., None])[..., 0] for at in (right - 1, right))
+        share = ((capacity - C[right - 1]) / (C[right] - C[right - 1])).clamp(0, 1)
+        positive = (low > 0) & (high > 0)
+        start, end = (torch.where(positive, value, 1.0).rsqrt() for value in (low, high))
+        root = torch.lerp(start, end, share)
+        return torch.where(positive, root.square().reciprocal(), torch.lerp(low, high, share))
+
+    def require_ends(self) -> None:
+        """Raise a ValueError unless the curves reach from C = 0 to C = 1."""
+        ends = (float(self.C_grid[0]), float(self.C_grid[-1]))
+        _checks.require(ends == (0.0, 1.0), "ends of curves", ends, "0 and 1")
 
 
 def bend(C: Float[Tensor, " n_points"], losses: Float[Tensor, "*batch n_points"]) -> Float[Tensor, "*batch"]:
