@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from polysem.features import IndependentFeatures, SparseFeatures
+from polysem.features import IndependentFeatures, SparseFeatures, StratifiedSampler
 from polysem.returns._linear import Moments
 from polysem.returns._minima import Points, Problem
 from polysem.returns._patterns import coefficients
@@ -99,16 +99,18 @@ def _autoencoder(
 def _product(
     features: IndependentFeatures, rows: Tensor, copies: Tensor, n_samples: int, generator: torch.Generator
 ) -> Points:
-    """Values of the feature, as nodes, times draws of its interference, or nodes of its copy: exact weights."""
+    """Values of the feature, as nodes, times stratified draws of its interference, or nodes of its copy."""
     n = 4 * max(1, n_samples // (4 * OWN_NODES))
     own, own_weight = _law(features, OWN_NODES, rows)
     copy, copy_weight = _law(features, n, rows)
-    drawn, some = features.sample_active(n, generator=generator)
+    drawn, share = StratifiedSampler(features).sample(n, generator=generator)
     x = torch.cat([drawn, features.inactive_value[None].to(drawn)]).to(rows)
     x = (x if x.ndim == 3 else x[:, None]).expand(-1, len(rows), -1)
     noise = torch.einsum("nij,snj->nis", rows, x)
-    some = some.to(rows).expand(len(rows))[:, None, None]
-    weight = torch.cat([(some / n).expand(-1, rows.shape[1], n), (1 - some).expand(-1, rows.shape[1], 1)], -1)
+    share = (share if share.ndim == 2 else share[:, None]).to(rows).mT
+    none = (1 - features.feature_probability).prod(-1).to(rows).expand(len(share))[:, None]
+    share = torch.cat([(1 - none) * share / share.sum(-1, keepdim=True), none], -1)
+    weight = share.expand(len(rows), -1)[:, None].expand(-1, rows.shape[1], -1)
     is_copy = (copies != 0)[..., None]
     noise = torch.where(is_copy, copies[..., None] * copy, noise)
     weight = torch.where(is_copy, copy_weight, weight)
