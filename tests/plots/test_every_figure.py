@@ -30,6 +30,25 @@ def compared_architectures() -> studies.Comparison:
         return studies.comparison(config, Path(folder) / "store.zarr")
 
 
+def equality_of_returns() -> Iterator[tuple[str, go.Figure]]:
+    yield "quadratic", plots.price_figure(studies.power(studies.PowerConfig(n_models=2)).optimum.select(0))
+    config = studies.LockingConfig(
+        ("quadratic", "tied relu"),
+        n_features=4,
+        d_hidden=(1, 2),
+        decays=(1.0, 0.8),
+        probabilities=(0.3, 0.1),
+        restarts=1,
+        adam_steps=20,
+        price_samples=100,
+    )
+    with TemporaryDirectory() as folder:
+        found = studies.locking(config, Path(folder) / "store.zarr")
+    yield "relu", plots.price_figure(found.one("tied relu", 1, 0.8, 0.1))
+    yield from plots.locking_figures(found)
+    yield "pair", plots.pair_figure(studies.pair(studies.PairConfig((0.3, 0.01), n_ratio=3, restarts=2)))
+
+
 def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     W = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     trained = studies.trained(studies.TrainedConfig(n_features=6, d_hidden=2, restarts=2))
@@ -47,6 +66,7 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     compared = compared_architectures()
     yield "comparison", plots.comparison_figures(compared)
     yield "family", plots.family_figures(compared, compared.architecture[1:])
+    yield "returns", list(equality_of_returns())
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -58,7 +78,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",
@@ -67,8 +87,11 @@ def test_these_are_all(figures: Figures) -> None:
         "family_figures",
         "geometry_figures",
         "gram_figure",
+        "locking_figures",
+        "pair_figure",
         "phase_figures",
         "point_figures",
+        "price_figure",
         "report_figures",
         "stack_figure",
         "superposition_figures",

@@ -1,5 +1,8 @@
 from ._comparison import comparison_figures as comparison_figures
 from ._comparison import family_figures as family_figures
+from ._equal_returns import locking_figures as locking_figures
+from ._equal_returns import pair_figure as pair_figure
+from ._equal_returns import price_figure as price_figure
 from ._errata import errata_figure as errata_figure
 from ._geometry import geometry_figures as geometry_figures
 from ._phase import phase_figures as phase_figures

@@ -1,14 +1,12 @@
 """The chapters of the report: each runs one experiment and says what it found."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from scipy.integrate import simpson
 
-from polysem import plots, studies, sweeps
+from polysem import plots, studies
 from polysem.reports._compare import comparison_chapter, comparison_summary
+from polysem.reports._equal_returns import equal_returns_chapter, equal_returns_summary
 from polysem.reports._page import Chapter, Table
 from polysem.reports._settings import ReproduceConfig, Sweeping
 
@@ -245,16 +243,16 @@ def _geometry(title: str, config: ReproduceConfig, _: Sweeping) -> Part:
 
 
 def _comparison(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:
-    if sweeping.folder is not None:
-        sweeping.folder.mkdir(exist_ok=True)
-    with TemporaryDirectory() if sweeping.folder is None else nullcontext(sweeping.folder) as folder:
-        result = studies.comparison(
-            config.comparison,
-            Path(folder) / f"comparison-{studies.comparison_grid(config.comparison).hash[:12]}.zarr",
-            engine=sweeps.LocalEngine(sweeping.workers) if sweeping.workers > 1 else None,
-            progress=sweeping.progress,
-        )
+    with sweeping.store("comparison", studies.comparison_grid(config.comparison)) as store:
+        result = studies.comparison(config.comparison, store, engine=sweeping.engine, progress=sweeping.progress)
     return comparison_chapter(title, result), tuple(comparison_summary(result))
+
+
+def _equal_returns(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:
+    power, pair = studies.power(config.power), studies.pair(config.pair)
+    with sweeping.store("locking", studies.locking_grid(config.locking)) as store:
+        locking = studies.locking(config.locking, store, engine=sweeping.engine, progress=sweeping.progress)
+    return equal_returns_chapter(title, power, pair, locking), tuple(equal_returns_summary(power, pair, locking))
 
 
 def _errata(title: str, config: ReproduceConfig, _: Sweeping) -> Part:
@@ -306,6 +304,7 @@ CHAPTERS: dict[str, tuple[str, Callable[[str, ReproduceConfig, Sweeping], Part]]
     "superposition": ("Superposition in a ReLU autoencoder", _superposition),
     "geometry": ("The geometry of superposition", _geometry),
     "comparison": ("Architectures compared", _comparison),
+    "returns": ("Are marginal returns equal?", _equal_returns),
     "errata": ("Errata", _errata),
 }
 """Title and maker of each chapter, by its name, in their order."""

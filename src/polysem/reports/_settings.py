@@ -1,10 +1,12 @@
 """What the report is made of: the settings of every experiment, and how sweeps are run."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from polysem import studies
+from polysem import studies, sweeps
 from polysem.sweeps import SweepStatus
 
 
@@ -23,6 +25,22 @@ class Sweeping:
     workers: int = 1
     progress: Callable[[SweepStatus], None] | None = None
 
+    @property
+    def engine(self) -> sweeps.Engine | None:
+        """Where stacks are computed."""
+        return sweeps.LocalEngine(self.workers) if self.workers > 1 else None
+
+    @contextmanager
+    def store(self, name: str, grid: sweeps.Grid) -> Iterator[Path]:
+        """Path of a sweep's store, inside a `with` block."""
+        file = f"{name}-{grid.hash[:12]}.zarr"
+        if self.folder is None:
+            with TemporaryDirectory() as folder:
+                yield Path(folder) / file
+        else:
+            self.folder.mkdir(exist_ok=True)
+            yield self.folder / file
+
 
 @dataclass(frozen=True)
 class ReproduceConfig:
@@ -37,6 +55,9 @@ class ReproduceConfig:
     superposition_three: studies.SuperpositionConfig = field(default_factory=lambda: _three_features())
     geometry: studies.GeometryConfig = field(default_factory=lambda: studies.GeometryConfig())
     comparison: studies.ComparisonConfig = field(default_factory=lambda: studies.ComparisonConfig())
+    power: studies.PowerConfig = field(default_factory=lambda: studies.PowerConfig())
+    pair: studies.PairConfig = field(default_factory=lambda: studies.PairConfig())
+    locking: studies.LockingConfig = field(default_factory=lambda: studies.LockingConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -51,6 +72,9 @@ class ReproduceConfig:
             superposition_three=_three_features(seed, cells // 4),
             geometry=_quick_geometry(seed) if quick else studies.GeometryConfig(seed=seed),
             comparison=_quick_comparison(seed) if quick else studies.ComparisonConfig(seed=seed),
+            power=studies.PowerConfig(seed=seed, n_models=40 if quick else 200),
+            pair=studies.PairConfig(seed=seed, n_ratio=9 if quick else 25),
+            locking=_quick_locking(seed) if quick else studies.LockingConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -85,5 +109,18 @@ def _quick_comparison(seed: int) -> studies.ComparisonConfig:
         restarts=3,
         adam_steps=250,
         batch_size=64,
+        seed=seed,
+    )
+
+
+def _quick_locking(seed: int) -> studies.LockingConfig:
+    return studies.LockingConfig(
+        architectures=("quadratic", "tied relu"),
+        d_hidden=(4,),
+        decays=(1.0, 0.9),
+        probabilities=(0.3, 0.05),
+        restarts=3,
+        adam_steps=300,
+        price_samples=10_000,
         seed=seed,
     )

@@ -29,6 +29,10 @@ class Dispersion:
     low: Float[Tensor, "*batch"]
     high: Float[Tensor, "*batch"]
 
+    def select(self, at: int | tuple[int, ...]) -> "Dispersion":
+        """The dispersion of one network of a stack."""
+        return Dispersion(self.mean[at], self.value[at], self.low[at], self.high[at])
+
 
 def dispersion(
     benefit: Float[Tensor, "*batch n_features"],

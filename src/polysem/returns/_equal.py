@@ -1,8 +1,9 @@
 """The equal-returns test: does a network divide its capacity as the theory says it should?"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -13,6 +14,9 @@ from polysem.measure import IGNORED_BELOW, FeatureClass
 from polysem.returns._dispersion import NORMAL_95, Dispersion, dispersion
 from polysem.returns._prices import Prices
 from polysem.returns._result import Curves
+
+CHUNK_ELEMENTS = 2**20
+"""So many dealt-out capacities are held at once."""
 
 
 class Verdict(IntEnum):
@@ -59,6 +63,15 @@ class EqualReturns:
     capacity: Float[Tensor, "*batch n_features"]
     feature_class: Int[Tensor, "*batch n_features"]
     tolerance: float
+
+    def select(self, at: int | tuple[int, ...]) -> "EqualReturns":
+        """The result of one network of a stack, by its place on the batch axes."""
+        per_network: dict[str, Any] = {
+            name: value[at] if isinstance(value, Tensor) else value.select(at) if value is not None else None
+            for name in ("verdict", "prices", "curves", "benefit", "stderr", "violation", "null", "p_value")
+            for value in (getattr(self, name),)
+        }
+        return replace(self, **per_network, capacity=self.capacity[at], feature_class=self.feature_class[at])
 
     @property
     def n_impure(self) -> Int[Tensor, "*batch"]:
@@ -205,10 +218,10 @@ def _null(curves: Sequence[Curves], C: Tensor, impure: Tensor, n: int, seed: int
     generator = torch.Generator().manual_seed(seed)
     order = torch.stack([torch.randperm(C.shape[-1], generator=generator) for _ in range(n)]).to(C.device)
     found = []
-    for deal in order:
-        slope, error = _slopes(curves, C[..., deal])
-        found.append(dispersion(slope, error, impure[..., deal]).value)
-    return torch.stack(found, -1)
+    for deals in torch.split(order, max(1, CHUNK_ELEMENTS // C.numel())):
+        slope, error = _slopes(curves, C[..., deals])
+        found.append(dispersion(slope, error, impure[..., deals]).value)
+    return torch.cat(found, -1)
 
 
 def _verdict(measured: Sequence[Dispersion], violation: Tensor, impure: Tensor, tolerance: float) -> Tensor:

@@ -66,10 +66,13 @@ class Curves:
         """Benefit `b` of each feature at a capacity of its own, from `C_grid`.
 
         Between two points of positive benefit `1/√b` is interpolated, elsewhere `b`: for the quadratic model `1/√b` is
-        linear in capacity. Beyond the ends of the grid the value there holds.
+        linear in capacity. Beyond the ends of the grid the value there holds. Capacities may have further axes before
+        `n_features`.
         """
         C, benefit = self.C_grid.to(capacity), self.marginal_benefit.to(capacity)
         right = torch.searchsorted(C, capacity.contiguous()).clamp(1, len(C) - 1)
+        more = capacity.ndim + 1 - benefit.ndim
+        benefit = benefit.reshape(*benefit.shape[:-2], *[1] * more, *benefit.shape[-2:]).expand(*capacity.shape, len(C))
         low, high = (benefit.gather(-1, at[..., None])[..., 0] for at in (right - 1, right))
         share = ((capacity - C[right - 1]) / (C[right] - C[right - 1])).clamp(0, 1)
         positive = (low > 0) & (high > 0)

@@ -102,7 +102,7 @@ class Architecture:
             loss="sampled", stratified=True, adam_steps=adam_steps, batch_size=batch_size, learning_rate=0.03
         )
 
-    def importance(self, importance: Float[Tensor, " n_features"]) -> Float[Tensor, " n_features"]:
+    def importance(self, importance: Float[Tensor, "*batch n_features"]) -> Float[Tensor, "*batch n_features"]:
         """What its loss takes for importances `I`: the quadratic model's goes with `v²`, so `v = √I`."""
         return importance.sqrt() if self.family == "quadratic" else importance
 
