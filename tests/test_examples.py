@@ -30,3 +30,11 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert done.stderr == ""
     assert says in done.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == writes
+
+
+def test_prices_of_a_network_as_the_readme_has_them(tmp_path: Path) -> None:
+    readme = (FOLDER.parent / "README.md").read_text().partition("## What is more capacity worth")[2]
+    code = readme.partition("```python\n")[2].partition("```")[0]
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "unequal: prices of " in done.stdout

@@ -144,8 +144,9 @@ def locking_figures(result: Locking) -> list[tuple[str, go.Figure]]:
                 result.elasticity,
                 "What prices follow",
                 "elasticity",
-                "Slope of log price on log importance: 0 (violet) if prices are equal, 1 (yellow) if they go with "
-                "importance while capacities do not. Empty: equal importances, or fewer than three impure features.",
+                "Slope of log price on log importance: 0 (violet) if prices are equal, 1 (yellow, as is more) if they "
+                "go with importance while capacities do not. Empty: equal importances, or fewer than three impure "
+                "features.",
             ),
         ),
         (
