@@ -13,6 +13,14 @@ from polysem.returns import EqualReturns, Verdict
 RELU = "tied relu"
 LOOKED_AT = 4
 """Dimension in which single ReLU autoencoders are shown."""
+SETTINGS = {
+    "equal importances, p = 0.3": (1.0, 0.3),
+    "equal importances, p = 0.05": (1.0, 0.05),
+    "importances 0.9ⁱ, p = 0.3": (0.9, 0.3),
+    "importances 0.9ⁱ, p = 0.05": (0.9, 0.05),
+}
+"""Importance decay and feature probability of each of them."""
+EQUALLY_IMPORTANT = tuple(name for name, (decay, _) in SETTINGS.items() if decay == 1)
 
 
 def equal_returns_chapter(title: str, power: studies.Power, pair: studies.Pair, locking: studies.Locking) -> Chapter:
@@ -61,7 +69,7 @@ def equal_returns_chapter(title: str, power: studies.Power, pair: studies.Pair, 
                 figures=tuple(
                     (f"relu-{number}", plots.price_figure(test, title=f"ReLU, D = {LOOKED_AT}, {name}"))
                     for number, (name, test, _) in enumerate(shown)
-                    if _unequal_importances(name)
+                    if name not in EQUALLY_IMPORTANT
                 ),
                 tables=(_cell_table(shown),) if shown else (),
             ),
@@ -95,7 +103,7 @@ def equal_returns_summary(
             "equal prices, if capacity were a continuous budget",
         )
     for name, _, spread in _cells(locking):
-        if _unequal_importances(name):
+        if name not in EQUALLY_IMPORTANT:
             yield (
                 f"ReLU, {locking.importance.shape[-1]} features, D = {LOOKED_AT}, {name}: highest over lowest price",
                 f"{spread:.2f}",
@@ -124,17 +132,12 @@ def _cells(locking: studies.Locking) -> Iterator[tuple[str, EqualReturns, float]
     """The ReLU autoencoders in the dimension looked at that have impure features: name, test, spread of prices."""
     if RELU not in locking.architecture or LOOKED_AT not in locking.d_hidden:
         return
-    for decay in (1.0, 0.9):
-        for p in (0.3, 0.05):
-            if decay in locking.decay and p in locking.probability:
-                test = locking.one(RELU, LOOKED_AT, decay, p)
-                benefit = test.benefit[test.feature_class == FeatureClass.IMPURE]
-                if len(benefit) >= 2 and float(benefit.min()) > 0:
-                    yield f"importances {decay:g}^i, p = {p:g}", test, float(benefit.max() / benefit.min())
-
-
-def _unequal_importances(name: str) -> bool:
-    return not name.startswith("importances 1^i")
+    for name, (decay, p) in SETTINGS.items():
+        if decay in locking.decay and p in locking.probability:
+            test = locking.one(RELU, LOOKED_AT, decay, p)
+            benefit = test.benefit[test.feature_class == FeatureClass.IMPURE]
+            if len(benefit) >= 2 and float(benefit.min()) > 0:
+                yield name, test, float(benefit.max() / benefit.min())
 
 
 def _cell_table(cells: list[tuple[str, EqualReturns, float]]) -> Table:
