@@ -3,6 +3,8 @@ from ._dispersion import Dispersion as Dispersion
 from ._equal import EqualReturns as EqualReturns
 from ._equal import Verdict as Verdict
 from ._equal import equal_returns as equal_returns
+from ._layers import Layer as Layer
+from ._layers import layers as layers
 from ._prices import Prices as Prices
 from ._prices import prices as prices
 from ._readouts import Exposed as Exposed

@@ -133,7 +133,7 @@ def prices(
         slopes = exact_slopes(model, batch, loss)
         return _priced(slopes, torch.zeros_like(slopes), model.embedding.detach(), model.readout.detach())
     inputs = batch[0] if isinstance(batch, tuple) else batch
-    share = _shares(weight, inputs)
+    share = shares(weight, inputs)
     if isinstance(model, ToyModel):
         for name, value in (("readout", readout), ("embedding", embedding), ("features", features)):
             if value is not None:
@@ -155,7 +155,7 @@ def prices(
     return _measure(model, batch, loss, readout, W.detach(), x, share, chunk)
 
 
-def _shares(weight: Tensor | None, inputs: Tensor) -> Float[Tensor, " n_samples"]:
+def shares(weight: Tensor | None, inputs: Tensor) -> Float[Tensor, " n_samples"]:
     """Weights that sum to 1, float64."""
     n = len(inputs)
     if weight is None:
@@ -165,6 +165,11 @@ def _shares(weight: Tensor | None, inputs: Tensor) -> Float[Tensor, " n_samples"
     usable = bool((weight.isfinite() & (weight >= 0)).all()) and float(weight.sum()) > 0
     _checks.require(usable, "weight", weight, "finite, non-negative, and not all 0")
     return weight.double() / weight.double().sum()
+
+
+def chunk_size(chunk: int | None, size: int) -> int:
+    """How many samples of `size` values go through a network at once."""
+    return max(1, CHUNK_ELEMENTS // size) if chunk is None else _checks.whole("chunk", chunk)
 
 
 def _measure(
@@ -179,8 +184,7 @@ def _measure(
 ) -> Prices:
     V, W = site.rows.detach().double(), embedding.double()
     own = torch.linalg.vecdot(V, W)
-    size = features[0].numel()
-    step = max(1, CHUNK_ELEMENTS // size) if chunk is None else _checks.whole("chunk", chunk)
+    step = chunk_size(chunk, features[0].numel())
     mean, leaning, squares = (torch.zeros_like(own) for _ in range(3))
     for samples in _slices(len(features), step):
         w, x = share[samples], features[samples]

@@ -22,7 +22,7 @@ Losses = Callable[[Any, Any], Tensor]
 
 @dataclass(frozen=True)
 class Hidden:
-    """Readouts of a hidden state, `z_i = V_i·h`.
+    """Readouts of a hidden state, `z_i = V_i·(h - h_0)`.
 
     A change of readout i re-enters the network as a change of `h` along `d_i`, row i of the dual frame `V (VᵀV)⁺`: it
     moves no other readout if there are no more features than dimensions, and else the others as little as can be.
@@ -30,16 +30,23 @@ class Hidden:
     Attributes:
         module: name of the submodule whose output is `h` `[n_samples, *positions, d_hidden]` (or starts a tuple).
         rows: `V`, readouts as rows `[n_features, d_hidden]`.
+        origin: `h_0` `[d_hidden]`; by default 0. With the mean state, and features less their means, what is constant
+            in a readout does not count as interference.
 
     Source: ours.
     """
 
     module: str
     rows: Float[Tensor, "n_features d_hidden"]
+    origin: Float[Tensor, " d_hidden"] | None = None
 
     def __post_init__(self) -> None:
-        """Check the rows."""
+        """Check the rows and the origin."""
         _check_rows(self.rows)
+        if self.origin is not None:
+            origin, shape = _checks.floating("origin", self.origin), (self.rows.shape[1],)
+            _checks.require(origin.shape == shape, "shape of origin", tuple(origin.shape), f"{shape}")
+            _checks.finite_rows("origin", origin[None])
 
     def pieces(self, model: Any, batch: Batch, loss: Losses) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some features at a time, their readouts and the slopes of the summed loss by them."""
@@ -48,6 +55,7 @@ class Hidden:
         _checks.require(
             h.shape[-1] == self.rows.shape[1], f"shape of submodule {self.module!r}", tuple(h.shape), allowed
         )
+        h = h if self.origin is None else h - self.origin.to(h)
         V = self.rows.to(h)
         through = slope @ self._inverse.to(h)
         step = max(1, BLOCK_ELEMENTS // h.shape[:-1].numel())

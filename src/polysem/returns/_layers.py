@@ -1,0 +1,182 @@
+"""Capacity and prices at every hidden state of a network."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from polysem import _checks
+from polysem.returns._prices import Prices, chunk_size, prices, shares
+from polysem.returns._readouts import Batch, Hidden
+from polysem.returns._states import Moments, average_jacobians, moments
+
+EMBEDDINGS = ("slopes", "jacobian")
+RIDGE = 1e-6
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Features in one hidden state of a network.
+
+    Attributes:
+        module: name of the submodule whose output is the state.
+        embedding: `W` `[n_features, d_hidden]`, how the state moves with each feature.
+        readout: `V` `[n_features, d_hidden]`, readouts as rows: `z_i = V_i·(h - origin)`.
+        origin: mean state `[d_hidden]`.
+        explained: squared correlation of each readout with its feature `[n_features]`.
+        prices: capacities, classes of features and `dL/dC_i`.
+    """
+
+    module: str
+    embedding: Float[Tensor, "n_features d_hidden"]
+    readout: Float[Tensor, "n_features d_hidden"]
+    origin: Float[Tensor, " d_hidden"]
+    explained: Float[Tensor, " n_features"]
+    prices: Prices
+
+    @property
+    def capacity(self) -> Float[Tensor, " n_features"]:
+        """Response capacity `R_ii² / Σ_j R_ij²` with `R = V Wᵀ`."""
+        return self.prices.capacity
+
+
+def layers(
+    model: nn.Module,
+    batch: Batch,
+    loss: Callable[[Any, Any], Tensor],
+    modules: Sequence[str],
+    *,
+    features: Tensor | None = None,
+    embedding: str | Mapping[str, Tensor] = "slopes",
+    readout: Mapping[str, Tensor] | None = None,
+    ridge: float = RIDGE,
+    standardise: bool = True,
+    weight: Tensor | None = None,
+    chunk: int | None = None,
+) -> tuple[Layer, ...]:
+    r"""Measure where features lie in every hidden state of a network, what capacity they have there, and its price.
+
+        W_j = Cov(h, f_j) / Var f_j                               "slopes"
+        W_j = E ∂h/∂x_j                                           "jacobian"
+        V = argmin_V E |f - V (h - E h)|² + λ |V|²                λ = ridge · tr Cov(h) / d_hidden
+        C_i = R_ii² / Σ_j R_ij²,  R = V Wᵀ
+
+    then `prices` with `Hidden(module, V, E h)`, features less their means: a constant is no interference.
+
+    - Slopes suit any features that are uncorrelated with each other, whatever they are: inputs, targets, parts of
+      speech. Of a feature that is 0 or 1 the slope is the contrast `E[h | f_j = 1] - E[h | f_j = 0]`. Correlated
+      features appear in each other's slopes, by chance too: that adds about `Var z_i n_features / n_samples` to
+      `Σ_j R_ij²`, so take many more samples than features.
+    - The average Jacobian suits features that are the inputs, also where they are correlated, and has little noise. It
+      costs `n_features` forward passes and vanishes where the state follows an even function, such as `|x_j|`.
+
+    With slopes and the ridge, a state that is linear in uncorrelated features gives each its leverage; wherever the
+    state is not, capacity is at least `explained`, by as much as other things than features move the readouts.
+
+    Args:
+        model: a network, called with the batch (with its first entry, if it is a tuple).
+        batch: inputs with samples first, or a tuple of such tensors. Samples must not depend on each other.
+        loss: from the network's output and the batch to the loss of each sample `[n_samples]` (summed over further
+            axes), whose mean is `L`.
+        modules: names of submodules, each with a hidden state `[n_samples, *positions, d_hidden]` for output (or first
+            in a tuple).
+        features: `f_j`, `[n_samples, *positions, n_features]`, where they are not the inputs.
+        embedding: "slopes", "jacobian" (all positions move together), or rows `[n_features, d_hidden]` per unit of the
+            feature, by name of the submodule; slopes where there are none.
+        readout: rows `[n_features, d_hidden]` by name of the submodule; the ridge regression where there are none.
+        ridge: penalty, relative to the mean variance of the state's entries.
+        standardise: take every feature at unit variance, so that rows of `W` carry its standard deviation; otherwise
+            in its own unit.
+        weight: weights of the samples `[n_samples]`, none negative; by default all equal.
+        chunk: how many samples go through the network at once; by default as many as have four million features.
+
+    Returns:
+        A `Layer` for each name, in this order, float64. Memory: `O(d_hidden (n_features + d_hidden))` for each, and the
+        features once more.
+
+    Raises:
+        ValueError: no modules, an unknown name, one that runs more than once in a pass, shapes that do not fit, values
+            that are not finite, a Jacobian by inputs that are not the features, a negative ridge; and as `prices`.
+        TypeError: something that is no module or no tensor.
+
+    Example:
+        Two of three equal features share a dimension, before and after a rotation of it:
+
+        >>> import torch
+        >>> from torch import nn
+        >>> from polysem.returns import layers
+        >>> W = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0]])
+        >>> model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 2), nn.Linear(2, 3))
+        >>> _ = model[0].load_state_dict({"weight": W.mT})
+        >>> x = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])
+        >>> found = layers(model, x, lambda y, x: (y - x).square().sum(-1), ["0", "1"])
+        >>> [[round(C, 3) for C in layer.capacity.tolist()] for layer in found]
+        [[0.5, 0.5, 1.0], [0.5, 0.5, 1.0]]
+
+    Source: ours.
+    """
+    inputs = batch[0] if isinstance(batch, tuple) else batch
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model must be a torch.nn.Module, got {type(model).__name__}")
+    _checks.require(len(modules) > 0, "modules", modules, "at least one name")
+    _checks.require(ridge >= 0, "ridge", ridge, "non-negative")
+    x = _checks.floating("features" if features is not None else "batch", inputs if features is None else features)
+    fits = len(x) == len(inputs) > 0 and x.ndim >= 2
+    allowed = f"[n_samples = {len(inputs)}, ..., n_features]"
+    _checks.require(fits, "shape of features", tuple(x.shape), allowed)
+    if isinstance(embedding, str):
+        _checks.require(embedding in EMBEDDINGS, "embedding", embedding, " or ".join(map(repr, EMBEDDINGS)))
+        own = features is None or embedding != "jacobian"
+        _checks.require(own, "features", "others", 'the inputs themselves where embedding="jacobian"')
+    share, step = shares(weight, inputs), chunk_size(chunk, x[0].numel())
+    mean, variance, found = moments(model, batch, x, modules, share, step)
+    size = {name: tuple(at.cross.shape) for name, at in zip(modules, found, strict=True)}
+    spread = torch.where(variance > 0, variance, 1.0).sqrt() if standardise else torch.ones_like(variance)
+    if embedding == "jacobian":
+        slopes = average_jacobians(model, inputs, modules, share, step)
+        rows: Mapping[str, Tensor] = dict(zip(modules, slopes, strict=True))
+    else:
+        rows = {} if isinstance(embedding, str) else _checked("embedding", embedding, size)
+    reading = _checked("readout", readout or {}, size)
+    x = (x - mean.to(x)) / spread.to(x)
+    result = []
+    for name, at in zip(modules, found, strict=True):
+        cross = at.cross / spread[:, None]
+        W = rows[name].double() * spread[:, None] if name in rows else _slopes(at, variance, spread)
+        V = reading[name].double() if name in reading else cross @ _ridge_inverse(at.covariance, ridge)
+        site = Hidden(name, V, at.mean)
+        priced = prices(model, batch, loss, readout=site, embedding=W, features=x, weight=weight, chunk=step)
+        explained = _squared_correlation(V, cross, at.covariance, variance / spread.square())
+        result.append(Layer(name, W, V, at.mean, explained, priced))
+    return tuple(result)
+
+
+def _squared_correlation(V: Tensor, cross: Tensor, covariance: Tensor, variance: Tensor) -> Tensor:
+    """Of `V_i·h` with its feature; 0 where one of them is constant."""
+    size = (V @ covariance * V).sum(-1) * variance
+    share: Tensor = torch.linalg.vecdot(V, cross).square() / torch.where(size > 0, size, torch.inf)
+    return share.clamp(max=1)
+
+
+def _slopes(at: Moments, variance: Tensor, spread: Tensor) -> Tensor:
+    """`Cov(h, f_j) / Var f_j` at the features' scale; 0 where a feature does not vary."""
+    return at.cross * (spread / torch.where(variance > 0, variance, torch.inf))[:, None]
+
+
+def _ridge_inverse(covariance: Tensor, ridge: float) -> Tensor:
+    penalty = ridge * covariance.diagonal().mean()
+    inverse: Tensor = torch.linalg.pinv(
+        covariance + penalty * torch.eye(len(covariance)).to(covariance), hermitian=True
+    )
+    return inverse
+
+
+def _checked(kind: str, rows: Mapping[str, Tensor], size: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
+    for name, value in rows.items():
+        _checks.require(name in size, f"name in {kind}", name, f"one of {', '.join(map(repr, size))}")
+        shape = tuple(_checks.matrix(f"{kind} of {name!r}", value).shape)
+        _checks.require(shape == size[name], f"shape of {kind} of {name!r}", shape, f"{size[name]}")
+    return rows
