@@ -59,6 +59,23 @@ def test_streams_outputs_and_losses_equal_a_loop(activation: str, target: str) -
 
 
 @pytest.mark.parametrize("activation", NAMES)
+def test_the_plain_network_of_an_instance_has_its_streams(activation: str) -> None:
+    model = random_model(activation, n_inst=3)
+    x = torch.randn(7, 3, generator=seeded(1), dtype=torch.float64)
+    network = model.network(1)
+    state = x
+    for part, stream in zip(network[:-1], model.streams(x[:, None].expand(-1, 3, -1)), strict=True):
+        state = part(state)
+        assert_close(state, stream[:, 1])
+    assert_close(network(x), model(x[:, None])[:, 1])
+    assert_close(network(x.reshape(7, 1, 3)), network(x)[:, None])
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.zero_()
+    assert (model(x[:, None]) != 0).any()  # the network is a copy
+
+
+@pytest.mark.parametrize("activation", NAMES)
 def test_sampled_loss_equals_a_loop(activation: str) -> None:
     features = ExclusiveFeatures(SparseGaussian([0.3, 0.2, 0.25], standardise=True), [[0, 2]])
     model, v, n = random_model(activation), [1.0, 0.4, 2.0], 30
@@ -155,3 +172,6 @@ def test_bad_arguments_are_refused() -> None:
     for ask in (model.exact_loss, model.objective, lambda *given: expected_loss(model, *given)):
         with pytest.raises(ValueError, match='method must be "sampled": there is no exact loss for ResidualMLP'):
             ask(SparseSign([0.5, 0.5]), [1.0, 1.0])
+    for instance in (1, -1):
+        with pytest.raises(ValueError, match=f"instance must be .*, got {instance}"):
+            model.network(instance)

@@ -1,5 +1,7 @@
 """Residual blocks of neurons on one stream, for measurements layer by layer."""
 
+from collections import OrderedDict
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -8,6 +10,31 @@ from polysem import _checks
 from polysem.zoo._activations import Activation
 from polysem.zoo._model import initial_rows
 from polysem.zoo._neurons import NeuronModel
+
+
+class ResidualBlock(nn.Module):
+    """One block of one residual network: `r + act(r W_in + b_in) W_out`.
+
+    Attributes:
+        W_in: `[d_hidden, d_mlp]`, what each neuron reads.
+        b_in: biases of the neurons `[d_mlp]`.
+        W_gate: the other factor of neurons that are products; else None.
+        W_out: `[d_mlp, d_hidden]`, what each neuron writes.
+
+    Source: ours.
+    """
+
+    def __init__(self, W_in: Tensor, b_in: Tensor, W_gate: Tensor | None, W_out: Tensor, act: Activation) -> None:
+        super().__init__()
+        self.W_in, self.b_in, self.W_out = nn.Parameter(W_in), nn.Parameter(b_in), nn.Parameter(W_out)
+        self.W_gate = None if W_gate is None else nn.Parameter(W_gate)
+        self._act = act
+
+    def forward(self, r: Float[Tensor, "*batch d_hidden"]) -> Float[Tensor, "*batch d_hidden"]:
+        """The stream after the block."""
+        linear = r @ self.W_in + self.b_in
+        neurons = self._act(linear) if self.W_gate is None else linear * (r @ self.W_gate)
+        return r + neurons @ self.W_out
 
 
 class ResidualMLP(NeuronModel):
@@ -127,6 +154,42 @@ class ResidualMLP(NeuronModel):
         """Outputs `x̂` for inputs `x`; an instance axis of length 1 serves all instances."""
         return torch.einsum("sid,idf->sif", self.streams(x)[-1], self.W_U)
 
+    def network(self, instance: int = 0) -> nn.Sequential:
+        """A copy of one instance as a plain network, whose submodules return the residual streams.
+
+        Args:
+            instance: which one, from 0.
+
+        Returns:
+            "embed", whose output is `streams(x)[0]` of the instance; "block_1", ..., "block_{n_layers}", whose outputs
+            are the streams after each block; and "outputs". It takes `x` `[..., n_features]`.
+
+        Raises:
+            ValueError: an instance that there is not.
+
+        Example:
+            >>> from polysem.zoo import ResidualMLP
+            >>> list(dict(ResidualMLP(3, 2, n_layers=2, d_mlp=5).network().named_children()))
+            ['embed', 'block_1', 'block_2', 'outputs']
+        """
+        there = _checks.whole("instance", instance, 0) < self.n_inst
+        _checks.require(there, "instance", instance, f"below n_inst = {self.n_inst}")
+        at = {name: value.detach()[instance].clone() for name, value in self.state_dict().items()}
+        parts: OrderedDict[str, nn.Module] = OrderedDict(embed=_linear(at["W_E"].mT))
+        for layer in range(self.n_layers):
+            gate = at["W_gate"][layer] if self.gated else None
+            block = ResidualBlock(at["W_in"][layer], at["b_in"][layer], gate, at["W_out"][layer], self._act)
+            parts[f"block_{layer + 1}"] = block
+        parts["outputs"] = _linear(at["W_U"].mT)
+        return nn.Sequential(parts)
+
     def extra_repr(self) -> str:
         """Sizes, activation and target."""
         return f"{super().extra_repr()}, n_layers={self.n_layers}, d_mlp={self.d_mlp}"
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    n_in, n_out = weight.mT.shape
+    made = nn.Linear(n_in, n_out, bias=False, device="meta")
+    made.weight = nn.Parameter(weight.contiguous())
+    return made
