@@ -61,13 +61,14 @@ def test_independent_features_in_a_linear_state_have_their_leverage(embedding: s
     W, b, A = normal(5, 3, seed=0), normal(3, seed=1), normal(3, 4, seed=2)
     model, x = nn.Sequential(linear(W, b), linear(A, normal(4, seed=3)), linear(normal(4, 5, seed=4))), outcomes(5)
     spread = x.std(0, correction=0)
-    for layer, rows in zip(layers(model, x, squared_error, ["0", "1"], embedding=embedding), (W, W @ A), strict=True):
+    found = layers(model, x, squared_error, ["0", "1"], embedding=embedding, held_out=False)
+    for layer, rows in zip(found, (W, W @ A), strict=True):
         scaled = rows * spread[:, None]
         assert_close(layer.embedding, scaled)
         assert_close(layer.capacity, leverage(scaled), rtol=1e-4, atol=1e-5)  # but for the ridge
         assert_close(layer.explained, leverage(scaled), rtol=1e-4, atol=1e-5)
         assert_close(layer.origin, x.mean(0) @ rows + (b if layer.module == "0" else b @ A + normal(4, seed=3)))
-        raw = layers(model, x, squared_error, [layer.module], embedding=embedding, standardise=False)[0]
+        raw = layers(model, x, squared_error, [layer.module], embedding=embedding, held_out=False, standardise=False)[0]
         assert_close(raw.embedding, rows)
         assert_close(raw.capacity, layer.capacity, rtol=1e-4, atol=1e-5)  # all have the same variance
 
@@ -80,43 +81,71 @@ def test_average_jacobians_equal_autograd_loops(positions: tuple[int, ...], chun
     found = layers(
         model, x, squared_error, ["0", "1", "4"], embedding="jacobian", standardise=False, weight=weight, chunk=chunk
     )
+    x, weight = x[1::2], weight[1::2]
     parts = {"0": model[:1], "1": model[:3], "4": model[:5]}
     for layer in found:
         part = parts[layer.module]
         rows = torch.zeros_like(layer.embedding)
-        for s, k in itertools.product(range(10), range(rows.shape[1])):
+        for s, k in itertools.product(range(5), range(rows.shape[1])):
             point = x[s].clone().requires_grad_()
             (slope,) = torch.autograd.grad(part(point).reshape(-1, rows.shape[1])[:, k].sum(), point)
             rows[:, k] += weight[s] / weight.sum() * slope.reshape(-1, 6).mean(0)
         assert_close(layer.embedding, rows)
 
 
+def centred(h: Tensor, f: Tensor, weight: Tensor) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """State and features over all positions, less their means, and weights that sum to 1; features at variance 1."""
+    rows, columns = h.detach().reshape(-1, h.shape[-1]).numpy(), f.reshape(-1, f.shape[-1]).numpy()
+    w = np.repeat(weight.numpy(), len(rows) // len(weight)) / (len(rows) // len(weight) * weight.sum().item())
+    rows, columns = rows - w @ rows, columns - w @ columns
+    return w, rows, columns
+
+
 @pytest.mark.parametrize("ridge", [1e-6, 0.3])
-def test_regressions_equal_least_squares_of_numpy(ridge: float) -> None:
+@pytest.mark.parametrize("held_out", [True, False])
+def test_regressions_equal_least_squares_of_numpy(ridge: float, held_out: bool) -> None:
     model, inputs, features = network(), normal(40, 2, 6, seed=5), normal(40, 2, 7, seed=6)
     weight = torch.rand(40, generator=seeded(7), dtype=torch.float64)
-    (layer,) = layers(model, inputs, squared_error, ["1"], features=features, weight=weight, ridge=ridge)
-    h, f = (value.detach().reshape(80, -1).numpy() for value in (model[:3](inputs), features))
-    w = np.repeat(weight.numpy(), 2) / (2 * weight.sum().item())
-    h, f = h - w @ h, f - w @ f
-    f = f / np.sqrt(w @ f**2)
-    root = np.sqrt(w)[:, None]
-    penalty = math.sqrt(ridge * (w @ h**2).mean())
-    tall = np.concatenate([root * h, penalty * np.eye(3)]), np.concatenate([root * f, np.zeros((3, 7))])
-    V = np.linalg.lstsq(*tall)[0].T
-    assert_close(layer.readout, torch.from_numpy(V), rtol=1e-8, atol=1e-10)
+    (layer,) = layers(
+        model, inputs, squared_error, ["1"], features=features, weight=weight, ridge=ridge, held_out=held_out
+    )
+    state = model[:3](inputs)
+    fitted, rest = (slice(0, None, 2), slice(1, None, 2)) if held_out else (slice(None), slice(None))
+    w, h, f = centred(state[rest], features[rest], weight[rest])
+    spread = np.sqrt(w @ f**2)
+    f = f / spread
     for j in range(7):
+        root = np.sqrt(w)[:, None]
         slope = np.linalg.lstsq(root * f[:, j : j + 1], root * h)[0][0]
         assert_close(layer.embedding[j], torch.from_numpy(slope), rtol=1e-8, atol=1e-10)
-        z = h @ V[j]
+        z = h @ layer.readout[j].numpy()
         share = (w @ (z * f[:, j])) ** 2 / (w @ z**2)
         assert_close(layer.explained[j].item(), float(share), rtol=1e-8, atol=0)
+    w, h, f = centred(state[fitted], features[fitted], weight[fitted])
+    root = np.sqrt(w)[:, None]
+    penalty = math.sqrt(ridge * (w @ h**2).mean())
+    tall = np.concatenate([root * h, penalty * np.eye(3)]), np.concatenate([root * f / spread, np.zeros((3, 7))])
+    V = np.linalg.lstsq(*tall)[0].T
+    assert_close(layer.readout, torch.from_numpy(V), rtol=1e-8, atol=1e-10)
+
+
+def test_features_that_are_not_there_have_no_capacity() -> None:
+    """Though after the fact some direction follows them: fitted to the same samples, readouts seem to have some."""
+    model, x = nn.Sequential(linear(normal(200, 30, seed=0)), linear(normal(30, 4, seed=1))), normal(2000, 200, seed=2)
+    absent = normal(2000, 100, seed=5)
+    for held_out, low, high in ((True, 0.0, 0.05), (False, 0.05, 1.0)):
+        (layer,) = layers(
+            model, x, lambda y, x: y.square().sum(-1), ["0"], features=absent, held_out=held_out, ridge=1e-3
+        )
+        assert low <= layer.capacity.mean() < high
+        assert layer.explained.mean() < 0.05
 
 
 def test_capacities_and_prices_are_those_of_explicit_matrices() -> None:
     model, x = network(), normal(200, 6, seed=5)
     weight = torch.rand(200, generator=seeded(6), dtype=torch.float64)
     found = layers(model, x, squared_error, ["3", "1"], weight=weight)
+    x, weight = x[1::2], weight[1::2]
     assert [layer.module for layer in found] == ["3", "1"]
     share = weight / weight.sum()
     f = (x - share @ x) / (share @ (x - share @ x).square()).sqrt()
@@ -138,7 +167,7 @@ def test_given_rows_take_the_place_of_estimates() -> None:
         layers(model, x, squared_error, ["0", "1"], embedding=rows, readout=read)
         for rows, read in (("slopes", None), ({"0": W}, {"0": V}))
     )
-    assert_close(given_rows[0].embedding, W * x.std(0, correction=0)[:, None])
+    assert_close(given_rows[0].embedding, W * x[1::2].std(0, correction=0)[:, None])
     assert_close(given_rows[0].readout, V)
     assert_close(given_rows[0].capacity, response_capacity(given_rows[0].embedding, V))
     assert_close(given_rows[1].embedding, plain[1].embedding)
@@ -168,6 +197,7 @@ def test_contrasts_of_tokens() -> None:
         lambda y, batch: (y - batch[1]).square().sum(-1),
         ["1"],
         features=nn.functional.one_hot(tokens, 5).double(),
+        held_out=False,
         standardise=False,
     )
     h = table.tanh()
@@ -186,7 +216,7 @@ def test_invariants(seed: int) -> None:
     turned = nn.Sequential(*plain)
     turned[2], turned[3] = linear(Q, shift), linear(Q.mT @ A, -shift @ Q.mT @ A)
     assert_close(turned(x), plain(x))
-    (one,), (other,) = (layers(model, x, squared_error, ["2"]) for model in (plain, turned))
+    (one,), (other,) = (layers(model, x, squared_error, ["2"], held_out=False) for model in (plain, turned))
     assert_close(other.capacity, one.capacity, rtol=1e-6, atol=1e-8)
     assert_close(other.explained, one.explained, rtol=1e-6, atol=1e-8)
     assert_close(other.prices.price, one.prices.price, rtol=1e-5, atol=1e-6)
@@ -241,7 +271,10 @@ def measured(model: Any = NETWORK, batch: Any = X, modules: Any = ("1",), **chan
         (measured(embedding={"1": X}), r"shape of embedding of '1' must be \(2, 2\), got \(4, 2\)"),
         (measured(readout={"1": X[:2] * math.nan}), "readout of '1' must be finite"),
         (measured(features=X[:3]), r"shape of features must be \[n_samples = 4, ..., n_features\]"),
-        (measured(features=torch.ones(4, 2, 2)), r"shape of submodule '1' must be \[4, 2, d_hidden\]"),
+        (measured(features=torch.ones(4, 2, 2)), r"shape of submodule '1' must be \[2, 2, d_hidden\]"),
+        (measured(batch=X[:1]), "with at least two samples"),
+        (measured(weight=torch.tensor([1.0, 0.0, 1.0, 0.0])), "weight must be positive for some of every second"),
+        (measured(per_feature=True), r"shape of loss must be \(2, 2\), got \(2,\)"),
         (measured(batch=X * math.inf), "must be finite"),
         (measured(weight=-X[:, 0]), "weight must be finite, non-negative"),
         (measured(chunk=0), "chunk must be a whole number of at least 1"),

@@ -406,7 +406,7 @@ def test_bad_values(make: Callable[[], object], message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (measured(readout=None), "readout must be a Hidden or an Exposed for a network, got NoneType"),
+        (measured(readout=None), "readout must be a Hidden, Exposed or Private for a network, got NoneType"),
         (measured(embedding=None), "embedding must be a torch.Tensor, got NoneType"),
         (measured(loss=[1.0]), "loss must be a callable for a network, got list"),
         (measured(loss=lambda y, x: 1.0), "loss must be a torch.Tensor"),

@@ -9,6 +9,7 @@ from ._prices import Prices as Prices
 from ._prices import prices as prices
 from ._readouts import Exposed as Exposed
 from ._readouts import Hidden as Hidden
+from ._readouts import Private as Private
 from ._result import Curves as Curves
 from ._result import CurveStatus as CurveStatus
 from ._result import Returns as Returns

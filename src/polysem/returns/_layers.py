@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from polysem import _checks
 from polysem.returns._prices import Prices, chunk_size, prices, shares
-from polysem.returns._readouts import Batch, Hidden
-from polysem.returns._states import Moments, average_jacobians, moments
+from polysem.returns._readouts import Batch, Hidden, Private
+from polysem.returns._states import StateMoments, average_jacobians, moments
 
 EMBEDDINGS = ("slopes", "jacobian")
 RIDGE = 1e-6
@@ -53,7 +53,10 @@ def layers(
     embedding: str | Mapping[str, Tensor] = "slopes",
     readout: Mapping[str, Tensor] | None = None,
     ridge: float = RIDGE,
+    held_out: bool = True,
+    per_feature: bool = False,
     standardise: bool = True,
+    seed: int = 0,
     weight: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Layer, ...]:
@@ -64,11 +67,13 @@ def layers(
         V = argmin_V E |f - V (h - E h)|² + λ |V|²                λ = ridge · tr Cov(h) / d_hidden
         C_i = R_ii² / Σ_j R_ij²,  R = V Wᵀ
 
-    then `prices` with `Hidden(module, V, E h)`, features less their means: a constant is no interference.
+    then `prices` with `Hidden(module, V, E h)` or `Private`, features less their means: a constant is no interference.
+    Readouts are fitted on every second sample, and all else is measured on the others: fitted to the chance
+    correlations that also make its slope, a readout would follow a feature that is not there.
 
     - Slopes suit any features that are uncorrelated with each other, whatever they are: inputs, targets, parts of
       speech. Of a feature that is 0 or 1 the slope is the contrast `E[h | f_j = 1] - E[h | f_j = 0]`. Correlated
-      features appear in each other's slopes, by chance too: that adds about `Var z_i n_features / n_samples` to
+      features appear in each other's slopes, by chance too: that adds about `2 Var z_i n_features / n_samples` to
       `Σ_j R_ij²`, so take many more samples than features.
     - The average Jacobian suits features that are the inputs, also where they are correlated, and has little noise. It
       costs `n_features` forward passes and vanishes where the state follows an even function, such as `|x_j|`.
@@ -76,11 +81,16 @@ def layers(
     With slopes and the ridge, a state that is linear in uncorrelated features gives each its leverage; wherever the
     state is not, capacity is at least `explained`, by as much as other things than features move the readouts.
 
+    Prices of `Hidden` states are those of the loss as a whole. Where a network is at a minimum over a free linear
+    embedding (with an offset) they are 0 in the state it makes, whatever the readouts: to lower the interference of
+    one feature at the cost of others is to change the embedding. With `per_feature` nobody pays for it: the prices say
+    what each feature would gain from a dimension more, and can be compared.
+
     Args:
         model: a network, called with the batch (with its first entry, if it is a tuple).
         batch: inputs with samples first, or a tuple of such tensors. Samples must not depend on each other.
         loss: from the network's output and the batch to the loss of each sample `[n_samples]` (summed over further
-            axes), whose mean is `L`.
+            axes), whose mean is `L`; one for each feature `[n_samples, *positions, n_features]` with `per_feature`.
         modules: names of submodules, each with a hidden state `[n_samples, *positions, d_hidden]` for output (or first
             in a tuple).
         features: `f_j`, `[n_samples, *positions, n_features]`, where they are not the inputs.
@@ -88,8 +98,12 @@ def layers(
             feature, by name of the submodule; slopes where there are none.
         readout: rows `[n_features, d_hidden]` by name of the submodule; the ridge regression where there are none.
         ridge: penalty, relative to the mean variance of the state's entries.
+        held_out: fit readouts on samples 0, 2, 4, ... and measure on the others. Without it both see all samples: for
+            batches that hold every outcome.
+        per_feature: the loss of each feature alone feels what changes in its readout (`Private`).
         standardise: take every feature at unit variance, so that rows of `W` carry its standard deviation; otherwise
             in its own unit.
+        seed: of the signs of `Private`.
         weight: weights of the samples `[n_samples]`, none negative; by default all equal.
         chunk: how many samples go through the network at once; by default as many as have four million features.
 
@@ -112,7 +126,7 @@ def layers(
         >>> model = nn.Sequential(nn.Linear(3, 2, bias=False), nn.Linear(2, 2), nn.Linear(2, 3))
         >>> _ = model[0].load_state_dict({"weight": W.mT})
         >>> x = torch.cartesian_prod(*3 * [torch.tensor([-1.0, 1.0])])
-        >>> found = layers(model, x, lambda y, x: (y - x).square().sum(-1), ["0", "1"])
+        >>> found = layers(model, x, lambda y, x: (y - x).square().sum(-1), ["0", "1"], held_out=False)
         >>> [[round(C, 3) for C in layer.capacity.tolist()] for layer in found]
         [[0.5, 0.5, 1.0], [0.5, 0.5, 1.0]]
 
@@ -124,16 +138,21 @@ def layers(
     _checks.require(len(modules) > 0, "modules", modules, "at least one name")
     _checks.require(ridge >= 0, "ridge", ridge, "non-negative")
     x = _checks.floating("features" if features is not None else "batch", inputs if features is None else features)
-    fits = len(x) == len(inputs) > 0 and x.ndim >= 2
-    allowed = f"[n_samples = {len(inputs)}, ..., n_features]"
+    fits = len(x) == len(inputs) > 1 and x.ndim >= 2
+    allowed = f"[n_samples = {len(inputs)}, ..., n_features], with at least two samples"
     _checks.require(fits, "shape of features", tuple(x.shape), allowed)
     if isinstance(embedding, str):
         _checks.require(embedding in EMBEDDINGS, "embedding", embedding, " or ".join(map(repr, EMBEDDINGS)))
         own = features is None or embedding != "jacobian"
         _checks.require(own, "features", "others", 'the inputs themselves where embedding="jacobian"')
+    fitted, rest = (slice(0, None, 2), slice(1, None, 2)) if held_out else (slice(None), slice(None))
     share, step = shares(weight, inputs), chunk_size(chunk, x[0].numel())
-    mean, variance, found = moments(model, batch, x, modules, share, step)
-    size = {name: tuple(at.cross.shape) for name, at in zip(modules, found, strict=True)}
+    probed = moments(model, _part(batch, fitted), x[fitted], modules, _share(share[fitted]), step)
+    batch, x, share = _part(batch, rest), x[rest], _share(share[rest])
+    inputs = batch[0] if isinstance(batch, tuple) else batch
+    measured = moments(model, batch, x, modules, share, step) if held_out else probed
+    mean, variance = measured.mean, measured.variance
+    size = {name: tuple(at.cross.shape) for name, at in zip(modules, measured.states, strict=True)}
     spread = torch.where(variance > 0, variance, 1.0).sqrt() if standardise else torch.ones_like(variance)
     if embedding == "jacobian":
         slopes = average_jacobians(model, inputs, modules, share, step)
@@ -143,15 +162,29 @@ def layers(
     reading = _checked("readout", readout or {}, size)
     x = (x - mean.to(x)) / spread.to(x)
     result = []
-    for name, at in zip(modules, found, strict=True):
-        cross = at.cross / spread[:, None]
+    for name, probe, at in zip(modules, probed.states, measured.states, strict=True):
         W = rows[name].double() * spread[:, None] if name in rows else _slopes(at, variance, spread)
-        V = reading[name].double() if name in reading else cross @ _ridge_inverse(at.covariance, ridge)
-        site = Hidden(name, V, at.mean)
-        priced = prices(model, batch, loss, readout=site, embedding=W, features=x, weight=weight, chunk=step)
-        explained = _squared_correlation(V, cross, at.covariance, variance / spread.square())
+        if name in reading:
+            V = reading[name].double()
+        else:
+            V = probe.cross / spread[:, None] @ _ridge_inverse(probe.covariance, ridge)
+        site: Hidden | Private = Hidden(name, V, at.mean)
+        if per_feature:
+            site = Private(name, V, W, torch.Generator().manual_seed(seed), at.mean)
+        priced = prices(model, batch, loss, readout=site, embedding=W, features=x, weight=share, chunk=step)
+        explained = _squared_correlation(V, at.cross, at.covariance, variance)
         result.append(Layer(name, W, V, at.mean, explained, priced))
     return tuple(result)
+
+
+def _part(batch: Batch, samples: slice) -> Batch:
+    return tuple(part[samples] for part in batch) if isinstance(batch, tuple) else batch[samples]
+
+
+def _share(share: Tensor) -> Tensor:
+    total = float(share.sum())
+    _checks.require(total > 0, "weight", share, "positive for some of every second sample, from 0 and from 1 on")
+    return share / total
 
 
 def _squared_correlation(V: Tensor, cross: Tensor, covariance: Tensor, variance: Tensor) -> Tensor:
@@ -161,7 +194,7 @@ def _squared_correlation(V: Tensor, cross: Tensor, covariance: Tensor, variance:
     return share.clamp(max=1)
 
 
-def _slopes(at: Moments, variance: Tensor, spread: Tensor) -> Tensor:
+def _slopes(at: StateMoments, variance: Tensor, spread: Tensor) -> Tensor:
     """`Cov(h, f_j) / Var f_j` at the features' scale; 0 where a feature does not vary."""
     return at.cross * (spread / torch.where(variance > 0, variance, torch.inf))[:, None]
 

@@ -12,7 +12,7 @@ from polysem import _checks
 from polysem.features import SparseFeatures
 from polysem.measure import FeatureClass, classify, response_capacity
 from polysem.returns._exact_prices import exact_slopes
-from polysem.returns._readouts import Batch, Exposed, Hidden, Losses
+from polysem.returns._readouts import Batch, Exposed, Hidden, Losses, Private
 from polysem.returns._result import Curves
 from polysem.returns._toy_readouts import inputs_of, readouts_of
 from polysem.zoo import ToyModel
@@ -64,7 +64,7 @@ def prices(
     batch: Batch | SparseFeatures,
     loss: Losses | object,
     *,
-    readout: Hidden | Exposed | None = None,
+    readout: Hidden | Exposed | Private | None = None,
     embedding: Tensor | None = None,
     chunk: int | None = None,
     features: Tensor | None = None,
@@ -94,7 +94,8 @@ def prices(
             `QuadraticModel`, or an autoencoder whose loss has a closed form, also the features themselves.
         loss: importance `v` or `I` of a toy model; or a callable from the network's output and the batch to the loss of
             each sample `[n_samples]` (summed over further axes), whose mean is `L`.
-        readout: `Hidden` or `Exposed`, where the readouts of a network are.
+        readout: `Hidden`, `Exposed` or `Private`, where the readouts of a network are. For `Private` the loss is one
+            for each feature `[n_samples, *positions, n_features]`.
         embedding: `W` `[n_features, d_hidden]`, how the hidden state moves with each feature.
         chunk: how many samples go through the network at once; by default as many as have four million features.
             Features of a `Hidden` state are read in blocks, so that memory stays bounded for any number of both.
@@ -142,8 +143,8 @@ def prices(
         with torch.no_grad():
             toy = readouts_of(model, x, share.to(x), loss)
         return _measure(model, x, toy.loss, toy.site, toy.embedding, toy.features, share, chunk)
-    if not isinstance(readout, Hidden | Exposed):
-        raise TypeError(f"readout must be a Hidden or an Exposed for a network, got {type(readout).__name__}")
+    if not isinstance(readout, Hidden | Exposed | Private):
+        raise TypeError(f"readout must be a Hidden, Exposed or Private for a network, got {type(readout).__name__}")
     if not callable(loss):
         raise TypeError(f"loss must be a callable for a network, got {type(loss).__name__}")
     W = _checks.matrix("embedding", embedding)
@@ -176,7 +177,7 @@ def _measure(
     model: Any,
     batch: Batch,
     loss: Losses,
-    site: Hidden | Exposed,
+    site: Hidden | Exposed | Private,
     embedding: Tensor,
     features: Tensor,
     share: Tensor,

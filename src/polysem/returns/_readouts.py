@@ -43,19 +43,12 @@ class Hidden:
     def __post_init__(self) -> None:
         """Check the rows and the origin."""
         _check_rows(self.rows)
-        if self.origin is not None:
-            origin, shape = _checks.floating("origin", self.origin), (self.rows.shape[1],)
-            _checks.require(origin.shape == shape, "shape of origin", tuple(origin.shape), f"{shape}")
-            _checks.finite_rows("origin", origin[None])
+        _check_origin(self.origin, self.rows)
 
     def pieces(self, model: Any, batch: Batch, loss: Losses) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Some features at a time, their readouts and the slopes of the summed loss by them."""
         h, slope = _with_slope(model, batch, loss, self.module)
-        allowed = f"[n_samples, ..., d_hidden = {self.rows.shape[1]}]"
-        _checks.require(
-            h.shape[-1] == self.rows.shape[1], f"shape of submodule {self.module!r}", tuple(h.shape), allowed
-        )
-        h = h if self.origin is None else h - self.origin.to(h)
+        h = _checked_state(self.module, h, self.rows, self.origin)
         V = self.rows.to(h)
         through = slope @ self._inverse.to(h)
         step = max(1, BLOCK_ELEMENTS // h.shape[:-1].numel())
@@ -100,12 +93,90 @@ class Exposed:
         yield slice(None), z, slope
 
 
+@dataclass(frozen=True)
+class Private:
+    r"""Readouts of a hidden state, each felt by the loss of its own feature alone.
+
+        dL_i/dz_i = (∂L_i/∂h · W_i) / R_ii
+
+    A change of readout i re-enters the network as if its feature had changed: along `W_i`. Only the loss of feature i
+    feels it, as if that one read a copy of the state: what the others read stays. With rows that the outputs read, in
+    the state that they read, it is what `Exposed` measures there. All features share a backward pass: each loss has a
+    random sign in each sample, so that what others say cancels in the mean.
+
+    Attributes:
+        module: as in `Hidden`.
+        rows: `V`, readouts as rows `[n_features, d_hidden]`.
+        embedding: `W` `[n_features, d_hidden]`, the same as that of the measurement.
+        generator: source of the signs.
+        origin: as in `Hidden`.
+        passes: backward passes over which the features are spread; `n_features` of them leave nothing to chance.
+
+    Source: ours.
+    """
+
+    module: str
+    rows: Float[Tensor, "n_features d_hidden"]
+    embedding: Float[Tensor, "n_features d_hidden"]
+    generator: torch.Generator
+    origin: Float[Tensor, " d_hidden"] | None = None
+    passes: int = 1
+
+    def __post_init__(self) -> None:
+        """Check rows, embedding, origin and passes."""
+        _check_rows(self.rows)
+        W, shape = _checks.matrix("embedding", self.embedding), tuple(self.rows.shape)
+        _checks.require(tuple(W.shape) == shape, "shape of embedding", tuple(W.shape), f"{shape}")
+        _check_origin(self.origin, self.rows)
+        passes = _checks.whole("passes", self.passes)
+        _checks.require(passes <= len(self.rows), "passes", passes, f"at most n_features = {len(self.rows)}")
+
+    def pieces(self, model: Any, batch: Batch, loss: Losses) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Some features at a time, their readouts and the slopes of their losses by them."""
+        h, losses = _with_losses(model, batch, loss, self.module)
+        seen = _checked_state(self.module, h.detach(), self.rows, self.origin)
+        shape = (*h.shape[:-1], len(self.rows))
+        _checks.require(tuple(losses.shape) == shape, "shape of loss", tuple(losses.shape), f"{shape}")
+        W, V = self.embedding.detach().double(), self.rows.detach().double()
+        own = torch.linalg.vecdot(V, W)
+        felt = (W / torch.where(own != 0, own, torch.inf)[:, None]).to(seen)
+        for start in range(self.passes):
+            part = slice(start, None, self.passes)
+            count = losses[..., part].shape
+            signs = 2 * torch.randint(2, count, generator=self.generator, device=self.generator.device).to(seen) - 1
+            again = start + 1 < self.passes
+            (slope,) = torch.autograd.grad((signs * losses[..., part]).sum(), h, retain_graph=again)
+            yield part, seen @ V[part].mT.to(seen), signs * (slope @ felt[part].mT)
+
+
 def _check_rows(rows: object) -> None:
     _checks.matrix("rows", rows)
 
 
+def _check_origin(origin: object, rows: Tensor) -> None:
+    if origin is not None:
+        shape = tuple(_checks.floating("origin", origin).shape)
+        _checks.require(shape == (rows.shape[1],), "shape of origin", shape, f"({rows.shape[1]},)")
+        assert isinstance(origin, Tensor)
+        _checks.finite_rows("origin", origin[None])
+
+
+def _checked_state(name: str, h: Tensor, rows: Tensor, origin: Tensor | None) -> Tensor:
+    """The state from its origin."""
+    allowed = f"[n_samples, ..., d_hidden = {rows.shape[1]}]"
+    _checks.require(h.shape[-1] == rows.shape[1], f"shape of submodule {name!r}", tuple(h.shape), allowed)
+    return h if origin is None else h - origin.to(h)
+
+
 def _with_slope(model: Any, batch: Batch, loss: Losses, where: str | Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
-    """A value inside the network, and the slope of the summed loss by it; what comes before is not differentiated."""
+    """A value inside the network, and the slope of the summed loss by it."""
+    value, losses = _with_losses(model, batch, loss, where)
+    (slope,) = torch.autograd.grad(losses.sum(), value)
+    return value.detach(), slope
+
+
+def _with_losses(model: Any, batch: Batch, loss: Losses, where: str | Callable[[Any], Tensor]) -> tuple[Tensor, Tensor]:
+    """A value inside the network, and the losses as functions of it; what comes before is not differentiated."""
     inputs = batch[0] if isinstance(batch, tuple) else batch
     seen: list[Tensor] = []
 
@@ -129,8 +200,7 @@ def _with_slope(model: Any, batch: Batch, loss: Losses, where: str | Callable[[A
         _check_losses(losses, len(inputs))
         if not losses.requires_grad:
             raise ValueError("loss must depend on the readouts, got one that has no gradient")
-        (slope,) = torch.autograd.grad(losses.sum(), seen[0])
-    return seen[0].detach(), slope
+    return seen[0], losses
 
 
 def _check_losses(losses: object, n_samples: int) -> None:

@@ -19,8 +19,8 @@ CONSTANT = 1e-12
 
 
 @dataclass(frozen=True)
-class Moments:
-    """First and second moments of a state and of the features, over weighted samples and all positions.
+class StateMoments:
+    """Moments of one state, over weighted samples and all positions.
 
     Attributes:
         mean: of the state `[d_hidden]`.
@@ -31,6 +31,21 @@ class Moments:
     mean: Float[Tensor, " d_hidden"]
     covariance: Float[Tensor, "d_hidden d_hidden"]
     cross: Float[Tensor, "n_features d_hidden"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Moments of the features and of every state.
+
+    Attributes:
+        mean: of each feature.
+        variance: of each feature; 0 for one that does not vary.
+        states: one for each submodule.
+    """
+
+    mean: Float[Tensor, " n_features"]
+    variance: Float[Tensor, " n_features"]
+    states: tuple[StateMoments, ...]
 
 
 def states(model: nn.Module, inputs: Tensor, modules: Sequence[str]) -> list[Tensor]:
@@ -56,8 +71,8 @@ def states(model: nn.Module, inputs: Tensor, modules: Sequence[str]) -> list[Ten
 @torch.no_grad()
 def moments(
     model: nn.Module, batch: Batch, features: Tensor, modules: Sequence[str], share: Tensor, step: int
-) -> tuple[Tensor, Tensor, list[Moments]]:
-    """Mean and variance of every feature, and the moments of every state; `share` `[n_samples]` sums to 1."""
+) -> Moments:
+    """Moments in one run over the batch, `step` samples at a time; `share` `[n_samples]` sums to 1."""
     inputs = batch[0] if isinstance(batch, tuple) else batch
     first, squares = (torch.zeros(features.shape[-1], dtype=torch.float64, device=features.device) for _ in range(2))
     sums: dict[str, list[Tensor]] = {}
@@ -80,9 +95,9 @@ def moments(
     for name in modules:
         mean, second, cross = sums[name]
         _checks.finite_rows(f"state of submodule {name!r}", second)
-        found.append(Moments(mean, second - mean[:, None] * mean, cross - first[:, None] * mean))
+        found.append(StateMoments(mean, second - mean[:, None] * mean, cross - first[:, None] * mean))
     variance = squares - first.square()
-    return first, torch.where(variance > CONSTANT * squares, variance, 0.0), found
+    return Moments(first, torch.where(variance > CONSTANT * squares, variance, 0.0), tuple(found))
 
 
 @torch.no_grad()
