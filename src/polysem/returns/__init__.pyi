@@ -5,6 +5,9 @@ from ._equal import Verdict as Verdict
 from ._equal import equal_returns as equal_returns
 from ._layers import Layer as Layer
 from ._layers import layers as layers
+from ._lifted import Lifted as Lifted
+from ._lifted import LiftedStatus as LiftedStatus
+from ._lifted import lifted as lifted
 from ._prices import Prices as Prices
 from ._prices import prices as prices
 from ._readouts import Exposed as Exposed

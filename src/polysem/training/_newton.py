@@ -62,6 +62,18 @@ def newton(
     Returns:
         End points and how they were reached.
 
+    Example:
+        One feature with a dimension of its own, `L = 4 (1 - W²)²`; at 0 it has a maximum:
+
+        >>> import torch
+        >>> from polysem.features import SparseSign
+        >>> from polysem.training import newton
+        >>> from polysem.zoo import QuadraticModel
+        >>> objective = QuadraticModel(1, 1).objective(SparseSign.from_kurtosis([5.0], standardise=True), [1.0])
+        >>> end = newton(objective, torch.zeros(1, 1, dtype=torch.float64), max_steps=50, tolerance=1e-10)
+        >>> round(end.theta.abs().item(), 9), end.converged.item()
+        (1.0, True)
+
     Source: Levenberg 1944; steps by the size of eigenvalues after Dauphin et al. 2014; moves off saddles and
     kinks are ours.
     """
