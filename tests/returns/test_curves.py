@@ -417,6 +417,10 @@ FEATURES = SparseUniform([0.5, 0.5])
         (lambda: curve(MODEL, FEATURES, [1.0, 1.0], pattern="other"), "pattern must be one of 'network', 'antipodal'"),
         (lambda: curve(MODEL, FEATURES, [1.0, 1.0], pattern=torch.eye(3)), "shape of pattern must be"),
         (lambda: curve(MODEL, FEATURES, [1.0, 1.0], pattern=torch.eye(2)), "pattern must have an entry .* row 0"),
+        (
+            lambda: curve(ResidualMLP(2, 2, n_layers=1, d_mlp=3, output="relu"), FEATURES, [1.0, 1.0]),
+            "output of the model must be 'identity', got 'relu'",
+        ),
         (lambda: curve(MODEL, FEATURES, [1.0, 1.0], tolerance=-1.0), "tolerance must be non-negative"),
         (lambda: curve(MODEL, FEATURES, [1.0, 1.0], n_samples=1), "n_samples must be a whole number of at least 2"),
         (lambda: curve(MODEL, FEATURES, [1.0]), "importance must be"),

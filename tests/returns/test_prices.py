@@ -119,10 +119,11 @@ def toy_models() -> list[TiedAutoencoder | UntiedAutoencoder | HiddenLayerModel 
         UntiedAutoencoder(5, 3, n_inst=2, activation="relu", generator=g),
         HiddenLayerModel(5, 3, n_inst=2, target="abs", generator=g),
         ResidualMLP(5, 3, n_layers=2, d_mlp=4, n_inst=2, generator=g),
+        ResidualMLP(5, 3, n_layers=1, d_mlp=4, n_inst=2, output="relu", generator=g),
     ]
 
 
-@pytest.mark.parametrize("model", toy_models(), ids=lambda model: type(model).__name__)
+@pytest.mark.parametrize("model", toy_models(), ids=repr)
 def test_toy_prices_equal_finite_differences(
     model: TiedAutoencoder | UntiedAutoencoder | HiddenLayerModel | ResidualMLP,
 ) -> None:
@@ -142,9 +143,14 @@ def test_toy_prices_equal_finite_differences(
             R = model.response().detach()[n]
             z = x @ R.mT
         else:
-            outputs = model(x[:, None]).detach()[:, n]
-            b = model.b_out.detach()[n] if isinstance(model, HiddenLayerModel) else torch.zeros(5).double()
-            t, act, z = model.targets(x[:, None])[:, 0], torch.positive, outputs - b
+            t, act, b = model.targets(x[:, None])[:, 0], torch.positive, torch.zeros(5).double()
+            if isinstance(model, HiddenLayerModel):
+                b = model.b_out.detach()[n]
+                z = model(x[:, None]).detach()[:, n] - b
+            else:
+                z = (model.streams(x[:, None])[-1][:, n] @ model.W_U[n]).detach()
+            if isinstance(model, ResidualMLP) and model.b_out is not None:
+                act, b = torch.relu, model.b_out.detach()[n]
             centred = t - weight @ t
             R = torch.stack([(weight[:, None] * centred * z[:, i, None]).sum(0) for i in range(5)])
             R = R / (weight @ centred.square())

@@ -19,9 +19,11 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def random_model(activation: str, target: str = "identity", n_inst: int = 1, n_layers: int = 2) -> ResidualMLP:
+def random_model(
+    activation: str, target: str = "identity", n_inst: int = 1, n_layers: int = 2, output: str = "identity"
+) -> ResidualMLP:
     act = TopK(2) if activation == "topk" else activation
-    model = ResidualMLP(3, 2, n_layers=n_layers, d_mlp=4, n_inst=n_inst, activation=act, target=target)
+    model = ResidualMLP(3, 2, n_layers=n_layers, d_mlp=4, n_inst=n_inst, activation=act, target=target, output=output)
     loops.randomise(model, 0)
     return model
 
@@ -36,13 +38,17 @@ def loop_streams(model: ResidualMLP, activation: str, x: list[float], inst: int)
 
 
 def loop_outputs(model: ResidualMLP, activation: str, x: list[float], inst: int) -> list[float]:
-    return loops.times(loop_streams(model, activation, x, inst)[-1], model.W_U[inst].tolist())
+    z = loops.times(loop_streams(model, activation, x, inst)[-1], model.W_U[inst].tolist())
+    if model.b_out is None:
+        return z
+    assert isinstance(model.output, str)
+    return loops.LAYERS[model.output](loops.plus(z, model.b_out[inst].tolist()))
 
 
 @pytest.mark.parametrize("activation", NAMES)
-@pytest.mark.parametrize("target", ["identity", "abs"])
-def test_streams_outputs_and_losses_equal_a_loop(activation: str, target: str) -> None:
-    model = random_model(activation, target, n_inst=2, n_layers=3)
+@pytest.mark.parametrize(("target", "output"), [("identity", "identity"), ("abs", "identity"), ("abs", "relu")])
+def test_streams_outputs_and_losses_equal_a_loop(activation: str, target: str, output: str) -> None:
+    model = random_model(activation, target, n_inst=2, n_layers=3, output=output)
     v = torch.rand(2, 3, generator=seeded(1), dtype=torch.float64)
     x = torch.randn(4, 2, 3, generator=seeded(2), dtype=torch.float64)
     states = torch.zeros(4, 4, 2, 2, dtype=torch.float64)
@@ -59,14 +65,17 @@ def test_streams_outputs_and_losses_equal_a_loop(activation: str, target: str) -
 
 
 @pytest.mark.parametrize("activation", NAMES)
-def test_the_plain_network_of_an_instance_has_its_streams(activation: str) -> None:
-    model = random_model(activation, n_inst=3)
+@pytest.mark.parametrize("output", ["identity", "gelu"])
+def test_the_plain_network_of_an_instance_has_its_streams(activation: str, output: str) -> None:
+    model = random_model(activation, n_inst=3, output=output)
     x = torch.randn(7, 3, generator=seeded(1), dtype=torch.float64)
     network = model.network(1)
-    state = x
-    for part, stream in zip(network[:-1], model.streams(x[:, None].expand(-1, 3, -1)), strict=True):
+    state, streams = x, model.streams(x[:, None].expand(-1, 3, -1))
+    for part, stream in zip(network[: len(streams)], streams, strict=True):
         state = part(state)
         assert_close(state, stream[:, 1])
+    names = [*(f"block_{k}" for k in (1, 2)), "outputs", *([] if output == "identity" else ["act"])]
+    assert [name for name, _ in network.named_children()] == ["embed", *names]
     assert_close(network(x), model(x[:, None])[:, 1])
     assert_close(network(x.reshape(7, 1, 3)), network(x)[:, None])
     with torch.no_grad():
@@ -104,7 +113,7 @@ def test_sampled_loss_equals_enumeration() -> None:
 
 @pytest.mark.parametrize("activation", ["gelu", "topk", "bilinear"])
 def test_sample_losses_have_gradients_by_all_parameters(activation: str) -> None:
-    model = random_model(activation, "abs")
+    model = random_model(activation, "abs", output="softplus" if activation == "gelu" else "identity")
     x = torch.randn(2, 1, 3, generator=seeded(5), dtype=torch.float64)
     names = [name for name, _ in model.named_parameters()]
 
@@ -157,6 +166,7 @@ def test_repr_says_what_it_is() -> None:
     assert repr(random_model("relu")) == (
         "ResidualMLP(n_features=3, d_hidden=2, n_inst=1, activation='relu', target='identity', n_layers=2, d_mlp=4)"
     )
+    assert repr(random_model("relu", output="relu")).endswith("n_layers=2, d_mlp=4, output='relu')")
     assert "activation=TopK(k=2)" in repr(HiddenLayerModel(3, 2, activation=TopK(2)))
 
 
@@ -168,6 +178,11 @@ def test_bad_arguments_are_refused() -> None:
             ResidualMLP(2, 2, **{**good, name: 0})
     with pytest.raises(ValueError, match="k must be at most the number of neurons, 3, got 4"):
         ResidualMLP(2, 5, **good, activation=TopK(4))
+    with pytest.raises(ValueError, match="output must be one of \"identity\", .* or a callable, got 'solu'"):
+        ResidualMLP(2, 2, **good, output="solu")
+    model = ResidualMLP(2, 2, **good, activation="identity", output="relu")
+    with pytest.raises(ValueError, match="output must be 'identity' for a response without inputs .*, got 'relu'"):
+        model.response()
     model = ResidualMLP(2, 2, **good, activation="identity")
     for ask in (model.exact_loss, model.objective, lambda *given: expected_loss(model, *given)):
         with pytest.raises(ValueError, match='method must be "sampled": there is no exact loss for ResidualMLP'):

@@ -85,8 +85,8 @@ def prices(
 
     - `QuadraticModel`: `z = x G`, `ŷ = Σ_i x_i z_i + b`.
     - `TiedAutoencoder`, `UntiedAutoencoder`: `z = x W Vᵀ`, outputs `act(z + b)`.
-    - `HiddenLayerModel`, `ResidualMLP`: `z` are the outputs before their offset, features their targets, and the
-      embedding the regression of the last layer's state on the targets, over the batch.
+    - `HiddenLayerModel`, `ResidualMLP`: `z` are the outputs before offset and activation, features their targets,
+      and the embedding the regression of the last layer's state on the targets, over the batch.
 
     Args:
         model: a stack of toy models; or a network, called with the batch (with its first entry, if it is a tuple).

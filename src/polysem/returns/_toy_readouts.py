@@ -59,11 +59,11 @@ def readouts_of(model: ToyModel, x: Tensor, weight: Tensor, importance: object) 
 
         return ToyReadouts(Exposed(lambda x: _read(_embed(x, W), V), V), reconstruction, W, x)
     if isinstance(model, HiddenLayerModel | ResidualMLP):
-        state, shift = _last_state(model)
+        state, finish = _last_state(model)
         h, t = state(x), model.targets(x)
 
         def outputs(z: Tensor, x: Tensor) -> Tensor:
-            return (scale * (z + shift - model.targets(x)).square()).sum(-1)
+            return (scale * (finish(z) - model.targets(x)).square()).sum(-1)
 
         return ToyReadouts(Exposed(lambda x: _read(state(x), V), V), outputs, _slopes(h, t, weight), t)
     raise TypeError(
@@ -72,12 +72,13 @@ def readouts_of(model: ToyModel, x: Tensor, weight: Tensor, importance: object) 
     )
 
 
-def _last_state(model: NeuronModel) -> tuple[Callable[[Tensor], Tensor], Tensor | float]:
-    """What the outputs of a model read linearly, and their offset."""
+def _last_state(model: NeuronModel) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
+    """What the readouts of a model read linearly, and the outputs as a function of the readouts."""
     if isinstance(model, HiddenLayerModel):
-        return model.neurons, model.b_out.detach()
+        offset = model.b_out.detach()
+        return model.neurons, lambda z: z + offset
     assert isinstance(model, ResidualMLP)
-    return lambda x: model.streams(x)[-1], 0.0
+    return lambda x: model.streams(x)[-1], model.outputs
 
 
 def _slopes(h: Tensor, t: Tensor, weight: Tensor) -> Tensor:

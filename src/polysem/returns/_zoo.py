@@ -8,7 +8,7 @@ from polysem.returns._linear import Moments
 from polysem.returns._minima import Points, Problem
 from polysem.returns._patterns import coefficients
 from polysem.returns._solve import solver
-from polysem.zoo import SLOPES, Autoencoder, NeuronModel, QuadraticModel, ToyModel, as_function
+from polysem.zoo import SLOPES, Autoencoder, NeuronModel, QuadraticModel, ResidualMLP, ToyModel, as_function
 
 OWN_NODES = 8
 """Nodes for the values of a feature, where its interference is independent of it."""
@@ -30,6 +30,10 @@ def problem_of(
     if isinstance(model, QuadraticModel):
         return _quadratic(model, features, weight)
     if isinstance(model, NeuronModel):
+        if isinstance(model, ResidualMLP) and model.output != "identity":
+            raise ValueError(
+                f"output of the model must be 'identity', got {model.output!r} (pass Samples of its readouts)"
+            )
         return _last_layer(model, features, weight, n_samples, seed)
     if isinstance(model, Autoencoder):
         return _autoencoder(model, features, weight, pattern, n_samples, seed)
