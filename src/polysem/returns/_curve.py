@@ -44,8 +44,9 @@ def curve(
       stratified draws of `ν_i` and its absence; others: joint draws.
     - `HiddenLayerModel`, `ResidualMLP` with output "identity": outputs are linear in their last layer, so `z_i` is the
       output itself, the feature is its target `t(x_i)`, `R` is `zoo.sampled_response`, and `ν_i` all else in `z_i`,
-      with the variance of the feature and uncorrelated with it. Whatever `ν_i` is, `L_i(C) = I_i Var t(x_i) (1 - C)`: a linear readout has
-      constant returns. What neurons do about interference has happened before; the price of a feature sees it.
+      with the variance of the feature and uncorrelated with it. Whatever `ν_i` is, `L_i(C) = I_i Var t(x_i) (1 - C)`:
+      a linear readout has constant returns. What neurons do about interference has happened before; the price of a
+      feature sees it.
     - `Samples`: a network of one's own, by samples of features and readouts, or by its response.
 
     Where the pattern of a feature vanishes (it is pure, or not represented), `"network"` takes the antipodal copy
