@@ -19,3 +19,6 @@ from ._quadratic import QuadraticObjective as QuadraticObjective
 from ._residual import ResidualMLP as ResidualMLP
 from ._response import SampledResponse as SampledResponse
 from ._response import sampled_response as sampled_response
+from ._sequences import KINDS as KINDS
+from ._sequences import SequenceTask as SequenceTask
+from ._transformer import SequenceTransformer as SequenceTransformer

@@ -34,6 +34,10 @@ def solu(z: Float[Tensor, "*batch n_neurons"]) -> Float[Tensor, "*batch n_neuron
     return z * z.softmax(-1)
 
 
+NEURONS = ACTIVATIONS | {"solu": solu, GATED: torch.positive}
+"""The activations that neurons know by name; those of gated ones act on one of two factors."""
+
+
 @dataclass(frozen=True)
 class TopK:
     """An activation that keeps the `k` largest pre-activations of a layer as they are and sets all others to 0.
@@ -97,8 +101,7 @@ class NeuronModel(ToyModel):
         target: str | Activation,
     ) -> None:
         super().__init__(n_features, d_hidden, n_inst)
-        known = ACTIVATIONS | {"solu": solu, GATED: torch.positive}
-        self._act, self._target = as_function(activation, known), as_function(target, TARGETS, "target")
+        self._act, self._target = as_function(activation, NEURONS), as_function(target, TARGETS, "target")
         self.activation, self.target = activation, target
         if isinstance(activation, TopK):
             _checks.require(activation.k <= n_neurons, "k", activation.k, f"at most the number of neurons, {n_neurons}")
