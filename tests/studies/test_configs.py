@@ -45,6 +45,16 @@ INF, NAN = float("inf"), float("nan")
         ("GeometryConfig", "steps", [0]),
         ("GeometryConfig", "null_draws", [0]),
         ("GeometryConfig", "seed", [-1]),
+        ("PredictionConfig", "n_features", [0, 1, 12.0]),
+        ("PredictionConfig", "d_hidden", [0, 12, 2.5]),
+        ("PredictionConfig", "decay", [0, 1.5, NAN]),
+        ("PredictionConfig", "probabilities", [(), (0,), (1.1, 0.5), (0.3, 0.3), (0.05, 1.0), (NAN,)]),
+        ("PredictionConfig", "restarts", [1, 2.0]),
+        ("PredictionConfig", "adam_steps", [0]),
+        ("PredictionConfig", "batch_size", [0]),
+        ("PredictionConfig", "n_grid", [3, 33.0]),
+        ("PredictionConfig", "n_samples", [1]),
+        ("PredictionConfig", "seed", [-1]),
         ("WidthConfig", "n_features", [0, 1.5]),
         ("WidthConfig", "points_between", [0, 1.5]),
         ("WidthConfig", "decay", [0, 1.5, NAN]),
@@ -68,6 +78,7 @@ def test_values_at_the_ends_of_their_ranges() -> None:
     studies.PhaseConfig(n_kurtosis=2, n_ratio=2, kurtosis_range=(1.001, 1.002), largest_ratio=1.001, restarts=1)
     studies.TrainedConfig(n_features=2, d_hidden=1, decay=1, restarts=1)
     studies.GeometryConfig((3, 16), (1,), n_features=2, d_hidden=1, n_probability=2, lowest_probability=0.999)
+    studies.PredictionConfig((), 2, 1, 1, (1.0,), restarts=2, adam_steps=1, batch_size=1, n_grid=4, n_samples=2)
     studies.WidthConfig(n_features=1, decay=1, kurtosis=1, widths=(0,), points_between=1)
     studies.WidthConfig(feature_probability=1)
 
@@ -88,6 +99,7 @@ def test_unknown_and_changed_settings() -> None:
         "WidthConfig",
         "ErrataConfig",
         "GeometryConfig",
+        "PredictionConfig",
     ):
         config = getattr(studies, name)
         with pytest.raises(TypeError, match="sparsity"):
@@ -100,9 +112,9 @@ def test_settings_need_neither_torch_nor_plotly() -> None:
     code = (
         "import sys\n"
         "from polysem.studies import ErrataConfig, GeometryConfig, PhaseConfig, PointsConfig, StackConfig\n"
-        "from polysem.studies import TrainedConfig, WidthConfig\n"
+        "from polysem.studies import PredictionConfig, TrainedConfig, WidthConfig\n"
         "for config in (ErrataConfig, GeometryConfig, PhaseConfig, PointsConfig, StackConfig): config()\n"
-        "for config in (TrainedConfig, WidthConfig): config()\n"
+        "for config in (PredictionConfig, TrainedConfig, WidthConfig): config()\n"
         "print(sorted({'torch', 'numpy', 'scipy', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

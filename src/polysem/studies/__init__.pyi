@@ -21,6 +21,7 @@ from ._configs import WidthConfig as WidthConfig
 from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
+from ._configs_prediction import PredictionConfig as PredictionConfig
 from ._corrections import Check as Check
 from ._corrections import Correction as Correction
 from ._errata import Errata as Errata
@@ -45,6 +46,17 @@ from ._points import Points as Points
 from ._points import points as points
 from ._power import Power as Power
 from ._power import power as power
+from ._prediction import BASELINES as BASELINES
+from ._prediction import LINEAR as LINEAR
+from ._prediction import TOLERANCE as TOLERANCE
+from ._prediction import Prediction as Prediction
+from ._prediction import prediction as prediction
+from ._prediction import prediction_grid as prediction_grid
+from ._prediction import read_prediction as read_prediction
+from ._prediction_cells import PATTERNS as PATTERNS
+from ._prediction_cells import SPENT as SPENT
+from ._prediction_cells import WHOLE as WHOLE
+from ._prediction_cells import prediction_cells as prediction_cells
 from ._stack import Stack as Stack
 from ._stack import stack as stack
 from ._superposition import Superposition as Superposition
