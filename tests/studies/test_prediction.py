@@ -30,7 +30,7 @@ from polysem.studies import (
     prediction_grid,
     read_prediction,
 )
-from polysem.studies._prediction_cells import _owned
+from polysem.studies._prediction_cells import _curves, _owned
 from polysem.sweeps import Stack
 from polysem.training import fit
 from polysem.zoo import UntiedAutoencoder
@@ -169,6 +169,25 @@ def test_a_response_of_no_size_owns_nothing() -> None:
     assert by_direction[0, 2] > 0.3
     assert C[0].tolist() == [*by_direction[0, :2].tolist(), 0.0]
     assert kind[0, 2] == FeatureClass.IGNORED
+
+
+def test_the_trained_networks_interference_counts_where_it_has_any() -> None:
+    chosen, importance = architecture("tied relu"), geometric(4, 0.7)
+    model = chosen.model(4, 2, 1, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.W[:, 2] *= 1e-6  # not quite 0, as training leaves what it ignores
+    features = chosen.features(torch.full((1, 4), 0.2, dtype=torch.float64))
+    _, kind = _owned(chosen, model, features, torch.Generator())
+    grid, (_, antipodal, network) = _curves(chosen, model, kind, features, importance, 9, 128)
+    own, partner = (
+        curve(model, features, importance, C=grid, pattern=pattern, n_samples=128).losses
+        for pattern in ("network", "antipodal")
+    )
+    assert kind[0].tolist() == [1, 1, 0, 1]
+    assert_close(antipodal, partner, rtol=1e-9, atol=0)
+    assert_close(network[0, [0, 1, 3]], own[0, [0, 1, 3]], rtol=0, atol=0)
+    assert_close(network[0, 2], partner[0, 2], rtol=1e-9, atol=0)
+    assert ((network - antipodal)[0, [0, 1, 3]].abs().amax(-1) > 1e-3).all()
 
 
 def test_measures_of_agreement_against_loops(result: Prediction) -> None:
