@@ -119,15 +119,16 @@ def test_at_a_minimum_only_own_losses_ask_for_capacity(
     assert apart.price.abs().max() > 1e-2
 
 
-def test_layers_pass_on_what_private_says() -> None:
+@pytest.mark.parametrize("passes", [1, 4])
+def test_layers_pass_on_what_private_says(passes: int) -> None:
     model, x = network(), normal(80, 6, seed=1)
-    (layer,) = layers(model, x, errors, ["1"], per_feature=True, seed=3, standardise=False)
+    (layer,) = layers(model, x, errors, ["1"], per_feature=True, seed=3, passes=passes, standardise=False)
     rest = x[1::2]
-    site = Private("1", layer.readout, layer.embedding, seeded(3), layer.origin)
+    site = Private("1", layer.readout, layer.embedding, seeded(3), layer.origin, passes)
     direct = prices(model, rest, errors, readout=site, embedding=layer.embedding, features=rest - rest.mean(0))
     assert (direct.price != 0).any()
     assert_close(layer.prices.price, direct.price)
-    again = layers(model, x, errors, ["1"], per_feature=True, seed=3, standardise=False)[0]
+    again = layers(model, x, errors, ["1"], per_feature=True, seed=3, passes=passes, standardise=False)[0]
     assert_close(again.prices.price, layer.prices.price, rtol=0, atol=0)
 
 

@@ -57,6 +57,7 @@ def layers(
     per_feature: bool = False,
     standardise: bool = True,
     seed: int = 0,
+    passes: int = 1,
     weight: Tensor | None = None,
     chunk: int | None = None,
 ) -> tuple[Layer, ...]:
@@ -104,6 +105,7 @@ def layers(
         standardise: take every feature at unit variance, so that rows of `W` carry its standard deviation; otherwise
             in its own unit.
         seed: of the signs of `Private`.
+        passes: backward passes of `Private`, at most `n_features`: the more, the less noise.
         weight: weights of the samples `[n_samples]`, none negative; by default all equal.
         chunk: how many samples go through the network at once; by default as many as have four million features.
 
@@ -170,7 +172,7 @@ def layers(
             V = probe.cross / spread[:, None] @ _ridge_inverse(probe.covariance, ridge)
         site: Hidden | Private = Hidden(name, V, at.mean)
         if per_feature:
-            site = Private(name, V, W, torch.Generator().manual_seed(seed), at.mean)
+            site = Private(name, V, W, torch.Generator().manual_seed(seed), at.mean, passes)
         priced = prices(model, batch, loss, readout=site, embedding=W, features=x, weight=share, chunk=step)
         explained = _squared_correlation(V, at.cross, at.covariance, variance)
         result.append(Layer(name, W, V, at.mean, explained, priced))
