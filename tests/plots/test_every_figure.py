@@ -67,6 +67,10 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "comparison", plots.comparison_figures(compared)
     yield "family", plots.family_figures(compared, compared.architecture[1:])
     yield "returns", list(equality_of_returns())
+    few = studies.WithoutDiminishingConfig(
+        tie_starts=3, pair_starts=2, pair_steps=20, batch_size=16, n_kurtosis=2, n_ratio=2, starts=2
+    )
+    yield "without_diminishing", plots.without_diminishing_figures(studies.without_diminishing(few))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -78,7 +82,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",
@@ -96,6 +100,7 @@ def test_these_are_all(figures: Figures) -> None:
         "stack_figure",
         "superposition_figures",
         "width_figures",
+        "without_diminishing_figures",
     }
 
 

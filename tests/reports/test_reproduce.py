@@ -23,6 +23,7 @@ def test_settings() -> None:
         "superposition_three",
         "geometry",
         "comparison",
+        "without_diminishing",
         "errata",
     ):
         assert getattr(default, name).seed == 0
@@ -46,7 +47,7 @@ def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 25
+    assert len(lines) == len(reproduction.summary.rows) == 31
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -71,6 +72,13 @@ def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     assert float(measured.split()[0]) < 0.5
     (rising,) = (measured for label, (measured, _) in lines.items() if label.endswith("than at 1"))
     assert rising in ("1 of 5", "2 of 5", "3 of 5")  # the linear model and the one with two neurons too few do not
+    distance, limit = lines["Ties, N = 4, D = 2: capacities against random subspaces (Kolmogorov–Smirnov)"]
+    assert float(distance) < float(limit.split()[1])
+    assert float(lines["Ties: spread of the losses, relative"][0]) < 1e-12
+    saved = [values for label, values in lines.items() if "pair, F" in label]
+    assert saved == [("55%", "0% if independent"), ("100%", "0% if independent")]
+    ((stuck, _),) = (values for label, values in lines.items() if label.startswith("Quadratic models"))
+    assert re.fullmatch(r"0 of [1-9]\d*", stuck)
     (held,) = (measured for label, (measured, _) in lines.items() if label.startswith("Errata"))
     assert re.fullmatch(r"(\d+) of \1", held)
 
@@ -83,7 +91,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 38
+    assert len(figures) == len(list(reproduction.figures())) == 43
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)
@@ -99,6 +107,14 @@ def test_figures_are_those_of_the_experiments(reproduction: Reproduction) -> Non
         "stack-curves": plots.stack_figure(studies.stack(config.stack)),
         "trained-capacity": plots.capacity_figure(studies.trained(config.trained)),
         **{f"width-{name}": figure for name, figure in plots.width_figures(studies.width(config.width))},
+        **{
+            {"ties": "ties-capacity", "linear": "together-linear", "quadratic": "together-quadratic"}.get(
+                name, f"minima-{'quadratic' if name == 'rising' else name}"
+            ): figure
+            for name, figure in plots.without_diminishing_figures(
+                studies.without_diminishing(config.without_diminishing)
+            )
+        },
         "errata-independence": plots.errata_figure(studies.errata(config.errata)),
     }
     for name, figure in again.items():

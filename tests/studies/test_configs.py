@@ -55,6 +55,14 @@ INF, NAN = float("inf"), float("nan")
         ("PredictionConfig", "n_grid", [3, 33.0]),
         ("PredictionConfig", "n_samples", [1]),
         ("PredictionConfig", "seed", [-1]),
+        ("WithoutDiminishingConfig", "tie_starts", [0, 1.5]),
+        ("WithoutDiminishingConfig", "pair_starts", [0]),
+        ("WithoutDiminishingConfig", "pair_steps", [0]),
+        ("WithoutDiminishingConfig", "batch_size", [0]),
+        ("WithoutDiminishingConfig", "n_kurtosis", [1]),
+        ("WithoutDiminishingConfig", "n_ratio", [1, 2.5]),
+        ("WithoutDiminishingConfig", "starts", [0]),
+        ("WithoutDiminishingConfig", "seed", [-1]),
         ("WidthConfig", "n_features", [0, 1.5]),
         ("WidthConfig", "points_between", [0, 1.5]),
         ("WidthConfig", "decay", [0, 1.5, NAN]),
@@ -100,6 +108,7 @@ def test_unknown_and_changed_settings() -> None:
         "ErrataConfig",
         "GeometryConfig",
         "PredictionConfig",
+        "WithoutDiminishingConfig",
     ):
         config = getattr(studies, name)
         with pytest.raises(TypeError, match="sparsity"):
@@ -111,10 +120,8 @@ def test_unknown_and_changed_settings() -> None:
 def test_settings_need_neither_torch_nor_plotly() -> None:
     code = (
         "import sys\n"
-        "from polysem.studies import ErrataConfig, GeometryConfig, PhaseConfig, PointsConfig, StackConfig\n"
-        "from polysem.studies import PredictionConfig, TrainedConfig, WidthConfig\n"
-        "for config in (ErrataConfig, GeometryConfig, PhaseConfig, PointsConfig, StackConfig): config()\n"
-        "for config in (PredictionConfig, TrainedConfig, WidthConfig): config()\n"
+        "from polysem import studies\n"
+        "for name in filter(lambda name: name.endswith('Config'), dir(studies)): getattr(studies, name)()\n"
         "print(sorted({'torch', 'numpy', 'scipy', 'plotly'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -15,3 +15,4 @@ from ._superposition import superposition_map as superposition_map
 from ._trained import capacity_figure as capacity_figure
 from ._trained import gram_figure as gram_figure
 from ._width import width_figures as width_figures
+from ._without_diminishing import without_diminishing_figures as without_diminishing_figures

@@ -7,11 +7,9 @@ from scipy.integrate import simpson
 from polysem import plots, studies
 from polysem.reports._compare import comparison_chapter, comparison_summary
 from polysem.reports._equal_returns import equal_returns_chapter, equal_returns_summary
-from polysem.reports._page import Chapter, Table
+from polysem.reports._page import Chapter, Part, Table
+from polysem.reports._returns_chapters import without_diminishing_chapter
 from polysem.reports._settings import ReproduceConfig, Sweeping
-
-Part = tuple[Chapter, tuple[tuple[str, str, str], ...]]
-"""A chapter, and its lines of the summary."""
 
 
 def _points(title: str, config: ReproduceConfig, _: Sweeping) -> Part:
@@ -305,6 +303,7 @@ CHAPTERS: dict[str, tuple[str, Callable[[str, ReproduceConfig, Sweeping], Part]]
     "geometry": ("The geometry of superposition", _geometry),
     "comparison": ("Architectures compared", _comparison),
     "returns": ("Are marginal returns equal?", _equal_returns),
+    "without_diminishing": ("Polysemanticity without diminishing returns", without_diminishing_chapter),
     "errata": ("Errata", _errata),
 }
 """Title and maker of each chapter, by its name, in their order."""

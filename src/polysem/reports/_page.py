@@ -50,6 +50,10 @@ class Chapter:
     parts: tuple["Chapter", ...] = ()
 
 
+Part = tuple[Chapter, tuple[tuple[str, str, str], ...]]
+"""A chapter of a report, and its lines of the summary: experiment, measured, expected."""
+
+
 def page(title: str, lead: str, chapters: tuple[Chapter, ...], footer: str) -> str:
     """A complete HTML document: nothing in it is fetched from anywhere."""
     here = files("polysem.reports")

@@ -58,6 +58,9 @@ class ReproduceConfig:
     power: studies.PowerConfig = field(default_factory=lambda: studies.PowerConfig())
     pair: studies.PairConfig = field(default_factory=lambda: studies.PairConfig())
     locking: studies.LockingConfig = field(default_factory=lambda: studies.LockingConfig())
+    without_diminishing: studies.WithoutDiminishingConfig = field(
+        default_factory=lambda: studies.WithoutDiminishingConfig()
+    )
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -75,6 +78,9 @@ class ReproduceConfig:
             power=studies.PowerConfig(seed=seed, n_models=40 if quick else 200),
             pair=studies.PairConfig(seed=seed, n_ratio=9 if quick else 25),
             locking=_quick_locking(seed) if quick else studies.LockingConfig(seed=seed),
+            without_diminishing=(
+                _quick_without_diminishing(seed) if quick else studies.WithoutDiminishingConfig(seed=seed)
+            ),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -122,5 +128,18 @@ def _quick_locking(seed: int) -> studies.LockingConfig:
         restarts=3,
         adam_steps=300,
         price_samples=10_000,
+        seed=seed,
+    )
+
+
+def _quick_without_diminishing(seed: int) -> studies.WithoutDiminishingConfig:
+    return studies.WithoutDiminishingConfig(
+        tie_starts=128,
+        pair_starts=4,
+        pair_steps=200,
+        batch_size=128,
+        n_kurtosis=8,
+        n_ratio=6,
+        starts=12,
         seed=seed,
     )
