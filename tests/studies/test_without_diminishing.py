@@ -16,7 +16,7 @@ from polysem import theory
 from polysem.features import SparseSign, SparseUniform
 from polysem.measure import capacity
 from polysem.returns import lifted
-from polysem.studies import Basins, Pair, WithoutDiminishing, WithoutDiminishingConfig, without_diminishing
+from polysem.studies import Basins, DependentPair, WithoutDiminishing, WithoutDiminishingConfig, without_diminishing
 from polysem.zoo import QuadraticModel, TiedAutoencoder
 
 CONFIG = WithoutDiminishingConfig(
@@ -80,7 +80,7 @@ def quadratic_loss(W: Tensor, x: Tensor, weight: Tensor) -> float:
 
 @pytest.mark.parametrize("kind", ["linear", "quadratic"])
 def test_pairs_against_enumerated_outcomes(kind: str, result: WithoutDiminishing) -> None:
-    pair: Pair = getattr(result, kind)
+    pair: DependentPair = getattr(result, kind)
     loss, law = (linear_loss, linear_outcomes) if kind == "linear" else (quadratic_loss, quadratic_outcomes)
     for index, rho in enumerate(pair.correlation):
         x, weight = law(rho)
@@ -103,7 +103,7 @@ def test_pairs_against_enumerated_outcomes(kind: str, result: WithoutDiminishing
 
 @pytest.mark.parametrize("kind", ["linear", "quadratic"])
 def test_training_finds_the_best_split(kind: str, result: WithoutDiminishing) -> None:
-    pair: Pair = getattr(result, kind)
+    pair: DependentPair = getattr(result, kind)
     assert -1e-4 < pair.excess < 1e-3
     best = pair.split[pair.least.argmin(-1)]
     assert_close(pair.capacity[:, 0], best, rtol=0, atol=0.03)

@@ -5,7 +5,7 @@ import math
 import plotly.graph_objects as go
 
 from polysem.plots._style import FIRST, IMPURE_SCALE, NULL, PURE, TEMPLATE, TRAINED, array, log_axis, styled
-from polysem.studies import Basins, Pair, Tie, WithoutDiminishing
+from polysem.studies import Basins, DependentPair, Tie, WithoutDiminishing
 
 
 def without_diminishing_figures(result: WithoutDiminishing) -> list[tuple[str, go.Figure]]:
@@ -53,7 +53,7 @@ def _tie_figure(ties: tuple[Tie, ...]) -> go.Figure:
     )
 
 
-def _pair_figure(pair: Pair, model: str, shape: str) -> go.Figure:
+def _pair_figure(pair: DependentPair, model: str, shape: str) -> go.Figure:
     figure = go.Figure()
     for index, rho in enumerate(pair.correlation):
         figure.add_scatter(

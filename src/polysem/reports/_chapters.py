@@ -8,8 +8,8 @@ from polysem import plots, studies
 from polysem.reports._compare import comparison_chapter, comparison_summary
 from polysem.reports._equal_returns import equal_returns_chapter, equal_returns_summary
 from polysem.reports._page import Chapter, Part, Table
-from polysem.reports._returns_chapters import without_diminishing_chapter
 from polysem.reports._settings import ReproduceConfig, Sweeping
+from polysem.reports._without_diminishing import without_diminishing_chapter
 
 
 def _points(title: str, config: ReproduceConfig, _: Sweeping) -> Part:

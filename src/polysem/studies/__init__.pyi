@@ -22,7 +22,7 @@ from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
 from ._configs_prediction import PredictionConfig as PredictionConfig
-from ._configs_returns import WithoutDiminishingConfig as WithoutDiminishingConfig
+from ._configs_without_diminishing import WithoutDiminishingConfig as WithoutDiminishingConfig
 from ._corrections import Check as Check
 from ._corrections import Correction as Correction
 from ._errata import Errata as Errata
@@ -72,8 +72,8 @@ from ._without_diminishing import LINEAR_IMPORTANCE as LINEAR_IMPORTANCE
 from ._without_diminishing import RELU_P as RELU_P
 from ._without_diminishing import RISING_DECAY as RISING_DECAY
 from ._without_diminishing import Basins as Basins
+from ._without_diminishing import DependentPair as DependentPair
 from ._without_diminishing import Ending as Ending
-from ._without_diminishing import Pair as Pair
 from ._without_diminishing import Tie as Tie
 from ._without_diminishing import WithoutDiminishing as WithoutDiminishing
 from ._without_diminishing import without_diminishing as without_diminishing

@@ -13,7 +13,7 @@ from torch import Tensor
 from polysem.features import CorrelatedFeatures, SparseGaussian, SparseSign, SparseUniform, geometric
 from polysem.measure import FeatureClass, capacity, classify
 from polysem.returns import Curves, curve
-from polysem.studies._configs_returns import WithoutDiminishingConfig
+from polysem.studies._configs_without_diminishing import WithoutDiminishingConfig
 from polysem.training import Fit, FitConfig, FitStatus, fit
 from polysem.zoo import QuadraticModel, TiedAutoencoder, ToyModel
 
@@ -58,7 +58,7 @@ class Tie:
 
 
 @dataclass(frozen=True)
-class Pair:
+class DependentPair:
     """Two features in one dimension that are active together more, or less, often than by chance.
 
     Losses are relative to that of ignoring both features.
@@ -184,8 +184,8 @@ class WithoutDiminishing:
     """
 
     ties: tuple[Tie, ...]
-    linear: Pair
-    quadratic: Pair
+    linear: DependentPair
+    quadratic: DependentPair
     rising: Basins
     relu: Basins
     relu_curvature: float
@@ -236,7 +236,7 @@ def _tie(n: int, d: int, config: WithoutDiminishingConfig) -> Tie:
     )
 
 
-def _linear(config: WithoutDiminishingConfig) -> Pair:
+def _linear(config: WithoutDiminishingConfig) -> DependentPair:
     """`L = Σ_j I_j [(1 - G) Σ (1 - G)]_jj` at the best biases, with the covariance `Σ` of the features."""
     alone = SparseUniform([LINEAR_P] * 2)
     both = _together(alone, LINEAR_CORRELATIONS).pair_probability[:, 0, 1]
@@ -253,7 +253,7 @@ def _linear(config: WithoutDiminishingConfig) -> Pair:
     return _pair(start, alone, LINEAR_CORRELATIONS, weight, loss, config)
 
 
-def _quadratic(config: WithoutDiminishingConfig) -> Pair:
+def _quadratic(config: WithoutDiminishingConfig) -> DependentPair:
     """`L = dᵀ K d + 4 a_1 a_2 E x_1² x_2²` at the best offset, with `d = v - a` and `K` the covariance of squares."""
     alone = SparseSign([QUADRATIC_P] * 2, standardise=True)
     product = _together(alone, QUADRATIC_CORRELATIONS).pair_probability[:, 0, 1] / QUADRATIC_P**2
@@ -276,7 +276,7 @@ def _pair(
     importance: Tensor,
     loss: Callable[[Tensor], Tensor],
     config: WithoutDiminishingConfig,
-) -> Pair:
+) -> DependentPair:
     """Least losses of rows `√s (√C, ±√(1 - C))`, which are quadratic in `s`, and trained ones."""
     n, split = len(correlations), torch.linspace(0, 1, N_SPLITS, dtype=torch.float64)
     nothing = loss(torch.zeros(n, 1, 2, dtype=torch.float64))
@@ -294,7 +294,7 @@ def _pair(
     rows = done.model.embedding.detach().reshape(n, config.pair_starts, 2)
     trained = loss(rows) / nothing
     best = trained.argmin(-1)
-    return Pair(
+    return DependentPair(
         correlation=correlations,
         kurtosis=float(alone.kurtosis[0]),
         split=split,
