@@ -48,6 +48,19 @@ def test_losses_equal_a_loop(task: SequenceTask, x: Tensor) -> None:
             assert float(found[s, j]) == pytest.approx(float(IMPORTANCE[j % 3]) * mean, rel=1e-12)
 
 
+def test_own_losses_equal_a_loop(task: SequenceTask, x: Tensor) -> None:
+    y = torch.rand(4, 3, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    found = task.own_losses(y, x[:4], IMPORTANCE)
+    error = (y - task.targets(x[:4])).square() / 3
+    for s in range(4):
+        for t in range(3):
+            for i in range(3):
+                here = float(IMPORTANCE[i] * error[s, t, i])
+                before, later = (float(IMPORTANCE[i] * error[s, u, 3 + i]) if u < 3 else 0.0 for u in (t, t + 1))
+                told = [here + later, here + later, before, before]
+                assert found[s, t, i::3].tolist() == pytest.approx(told, rel=1e-12)
+
+
 def test_the_best_constants_lose_what_is_stated(task: SequenceTask, x: Tensor) -> None:
     best = task.targets(x).mean((0, 1)).expand(len(x), 3, -1)
     losses = task.losses(best, x, IMPORTANCE)

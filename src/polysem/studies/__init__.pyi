@@ -22,6 +22,8 @@ from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
 from ._configs_prediction import PredictionConfig as PredictionConfig
+from ._configs_transformer import ACTIVATIONS as ACTIVATIONS
+from ._configs_transformer import TransformerConfig as TransformerConfig
 from ._configs_without_diminishing import WithoutDiminishingConfig as WithoutDiminishingConfig
 from ._corrections import Check as Check
 from ._corrections import Correction as Correction
@@ -66,6 +68,11 @@ from ._superposition import superposition as superposition
 from ._superposition import superposition_cells as superposition_cells
 from ._trained import Trained as Trained
 from ._trained import trained as trained
+from ._transformer import Transformers as Transformers
+from ._transformer import read_transformers as read_transformers
+from ._transformer import transformer_cells as transformer_cells
+from ._transformer import transformer_grid as transformer_grid
+from ._transformer import transformers as transformers
 from ._width import Width as Width
 from ._width import width as width
 from ._without_diminishing import LINEAR_IMPORTANCE as LINEAR_IMPORTANCE

@@ -149,6 +149,13 @@ def over_starts(values: np.ndarray) -> Band:
     return Band(mean, stdtrit(enough - 1, (1 + CONFIDENCE) / 2) * error)
 
 
+def polysemanticity(capacity: np.ndarray, kind: np.ndarray) -> np.ndarray:
+    """Mean of `4 C (1 - C)` over the features that are represented, along the last axis; 0 where none is."""
+    represented = kind > int(FeatureClass.IGNORED)
+    spent = np.where(represented, 4 * capacity * (1 - capacity), 0.0).sum(-1)
+    return np.asarray(spent / np.maximum(represented.sum(-1), 1))
+
+
 def comparison_grid(config: ComparisonConfig = ComparisonConfig()) -> Grid:
     """The cells of the comparison: architecture × dimension × feature probability × start (`seed`)."""
     lowest = np.log10(config.lowest_probability)
@@ -198,15 +205,12 @@ def read_comparison(dataset: "xr.Dataset") -> Comparison:
     data: Any = dataset.transpose("architecture", "d_hidden", "feature_probability", "seed", ...)
     C, kind, loss = data["capacity"].values, data["kind"].values, data["loss"].values
     missing = np.isnan(loss)
-    represented = kind > int(FeatureClass.IGNORED)
-    count = represented.sum(-1)
-    spent = np.where(represented, 4 * C * (1 - C), 0.0).sum(-1) / np.maximum(count, 1)
     return Comparison(
         architecture=tuple(str(name) for name in data["architecture"].values),
         d_hidden=tuple(int(d) for d in data["d_hidden"].values),
         probability=data["feature_probability"].values,
         share={one: np.where(missing, np.nan, (kind == int(one)).mean(-1)) for one in FeatureClass},
-        polysemanticity=np.where(missing, np.nan, spent),
+        polysemanticity=np.where(missing, np.nan, polysemanticity(C, kind)),
         relative_loss=loss / data["loss_ignored"].values,
         monosemantic=data["loss_monosemantic"].values / data["loss_ignored"].values,
         n_failed=int(missing.sum()),

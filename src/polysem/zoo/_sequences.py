@@ -100,6 +100,23 @@ class SequenceTask:
         weight = torch.cat([importance, importance]).to(outputs)
         return weight * (outputs - self.targets(x)).square().mean(-2)
 
+    def own_losses(
+        self,
+        outputs: Float[Tensor, "*batch n_positions n_targets"],
+        x: Float[Tensor, "*batch n_positions n_features"],
+        importance: Float[Tensor, " n_features"],
+    ) -> Float[Tensor, "*batch n_positions n_variables"]:
+        """What the loss says of each variable at each position: errors about its own feature, wherever it is told.
+
+        Of `x_t` and `|x_t|` that is at positions t and t + 1, of `x_{t-1}` and `|x_{t-1}|` at position t: all that a
+        state at position t can still move. Variables of one feature share its errors: these are no parts of a sum.
+        """
+        weight = torch.cat([importance, importance]).to(outputs) / self.n_positions
+        errors = weight * (outputs - self.targets(x)).square()
+        here, before = errors[..., : self.n_features], errors[..., self.n_features :]
+        both = here + functional.pad(before, (0, 0, 0, 1))[..., 1:, :]
+        return torch.cat([both, both, before, before], -1)
+
     def ignored_loss(self, importance: object) -> Float[Tensor, " n_targets"]:
         """Exact least loss of each target for outputs that do not depend on the inputs, nor on the position.
 
