@@ -12,6 +12,7 @@ EXPECTED = {
         "agree in 100.0% of 576 cells",
         ["superposition-built.html", "superposition-trained.html"],
     ),
+    "layers_of_a_network.py": ("before stream capacity 19.6 of 20; unequal: prices of 100 impure", ["prices.html"]),
     "phase_diagram_from_a_store.py": ("1024 of 1024 cells are there", ["superposition.html", "superposition.zarr"]),
 }
 

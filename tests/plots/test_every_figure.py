@@ -71,6 +71,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         tie_starts=3, pair_starts=2, pair_steps=20, batch_size=16, n_kurtosis=2, n_ratio=2, starts=2
     )
     yield "without_diminishing", plots.without_diminishing_figures(studies.without_diminishing(few))
+    config = studies.LayersConfig(n_features=24, d_hidden=6, d_mlp=6, n_layers=1, adam_steps=30, samples=1000)
+    yield "layers", plots.layer_figures(studies.layers(config))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -82,7 +84,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
     assert public == {
         "capacity_figure",
@@ -91,6 +93,7 @@ def test_these_are_all(figures: Figures) -> None:
         "family_figures",
         "geometry_figures",
         "gram_figure",
+        "layer_figures",
         "locking_figures",
         "pair_figure",
         "phase_figures",

@@ -47,7 +47,7 @@ def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 31
+    assert len(lines) == len(reproduction.summary.rows) == 33
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -91,7 +91,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 43
+    assert len(figures) == len(list(reproduction.figures())) == 47
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)
@@ -144,6 +144,7 @@ def test_a_report_of_other_settings_says_other_numbers() -> None:
         trained=studies.TrainedConfig(n_features=3, d_hidden=1, restarts=1),
         width=studies.WidthConfig(n_features=2),
         geometry=studies.GeometryConfig((5,), (0.05,), 1, 1, n_features=4, d_hidden=2, n_probability=2, steps=1),
+        layers=studies.LayersConfig(n_features=4, d_hidden=2, d_mlp=2, n_layers=1, adam_steps=1, samples=64, passes=1),
     )
     lines = {label: measured for label, measured, _ in reproduce(poor).summary.rows}
     assert lines["Phase diagram: cells in the predicted phase"] != "100.00%"

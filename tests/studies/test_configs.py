@@ -107,6 +107,7 @@ def test_unknown_and_changed_settings() -> None:
         "WidthConfig",
         "ErrataConfig",
         "GeometryConfig",
+        "LayersConfig",
         "PredictionConfig",
         "WithoutDiminishingConfig",
     ):

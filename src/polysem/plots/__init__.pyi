@@ -5,6 +5,7 @@ from ._equal_returns import pair_figure as pair_figure
 from ._equal_returns import price_figure as price_figure
 from ._errata import errata_figure as errata_figure
 from ._geometry import geometry_figures as geometry_figures
+from ._layers import layer_figures as layer_figures
 from ._phase import phase_figures as phase_figures
 from ._points import point_figures as point_figures
 from ._points import stack_figure as stack_figure

@@ -7,6 +7,7 @@ from scipy.integrate import simpson
 from polysem import plots, studies
 from polysem.reports._compare import comparison_chapter, comparison_summary
 from polysem.reports._equal_returns import equal_returns_chapter, equal_returns_summary
+from polysem.reports._layers import layers_chapter
 from polysem.reports._page import Chapter, Part, Table
 from polysem.reports._settings import ReproduceConfig, Sweeping
 from polysem.reports._without_diminishing import without_diminishing_chapter
@@ -304,6 +305,7 @@ CHAPTERS: dict[str, tuple[str, Callable[[str, ReproduceConfig, Sweeping], Part]]
     "comparison": ("Architectures compared", _comparison),
     "returns": ("Are marginal returns equal?", _equal_returns),
     "without_diminishing": ("Polysemanticity without diminishing returns", without_diminishing_chapter),
+    "layers": ("A large network, layer by layer", layers_chapter),
     "errata": ("Errata", _errata),
 }
 """Title and maker of each chapter, by its name, in their order."""

@@ -61,6 +61,7 @@ class ReproduceConfig:
     without_diminishing: studies.WithoutDiminishingConfig = field(
         default_factory=lambda: studies.WithoutDiminishingConfig()
     )
+    layers: studies.LayersConfig = field(default_factory=lambda: studies.LayersConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -81,6 +82,7 @@ class ReproduceConfig:
             without_diminishing=(
                 _quick_without_diminishing(seed) if quick else studies.WithoutDiminishingConfig(seed=seed)
             ),
+            layers=_quick_layers(seed) if quick else studies.LayersConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -141,5 +143,18 @@ def _quick_without_diminishing(seed: int) -> studies.WithoutDiminishingConfig:
         n_kurtosis=8,
         n_ratio=6,
         starts=12,
+        seed=seed,
+    )
+
+
+def _quick_layers(seed: int) -> studies.LayersConfig:
+    return studies.LayersConfig(
+        n_features=96,
+        d_hidden=16,
+        d_mlp=16,
+        feature_probability=0.03,
+        adam_steps=300,
+        batch_size=128,
+        samples=10_000,
         seed=seed,
     )

@@ -18,6 +18,7 @@ from ._configs import StackConfig as StackConfig
 from ._configs import SuperpositionConfig as SuperpositionConfig
 from ._configs import TrainedConfig as TrainedConfig
 from ._configs import WidthConfig as WidthConfig
+from ._configs_layers import LayersConfig as LayersConfig
 from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
@@ -34,6 +35,10 @@ from ._geometry import Geometry as Geometry
 from ._geometry import Learned as Learned
 from ._geometry import block_shape as block_shape
 from ._geometry import geometry as geometry
+from ._layers import Deep as Deep
+from ._layers import Layers as Layers
+from ._layers import State as State
+from ._layers import layers as layers
 from ._locking import Locking as Locking
 from ._locking import locking as locking
 from ._locking import locking_grid as locking_grid
@@ -60,6 +65,8 @@ from ._prediction_cells import PATTERNS as PATTERNS
 from ._prediction_cells import SPENT as SPENT
 from ._prediction_cells import WHOLE as WHOLE
 from ._prediction_cells import prediction_cells as prediction_cells
+from ._ranks import by_rank as by_rank
+from ._ranks import rank_edges as rank_edges
 from ._stack import Stack as Stack
 from ._stack import stack as stack
 from ._superposition import Superposition as Superposition
