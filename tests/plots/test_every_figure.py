@@ -49,6 +49,20 @@ def equality_of_returns() -> Iterator[tuple[str, go.Figure]]:
     yield "pair", plots.pair_figure(studies.pair(studies.PairConfig((0.3, 0.01), n_ratio=3, restarts=2)))
 
 
+def predicted_capacities() -> studies.Prediction:
+    config = studies.PredictionConfig(
+        ("quadratic", "tied identity", "tied square"),
+        n_features=3,
+        d_hidden=2,
+        probabilities=(1.0, 0.1),
+        restarts=2,
+        n_grid=5,
+        n_samples=64,
+    )
+    with TemporaryDirectory() as folder:
+        return studies.prediction(config, Path(folder) / "store.zarr")
+
+
 def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     W = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))
     trained = studies.trained(studies.TrainedConfig(n_features=6, d_hidden=2, restarts=2))
@@ -73,6 +87,9 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "without_diminishing", plots.without_diminishing_figures(studies.without_diminishing(few))
     config = studies.LayersConfig(n_features=24, d_hidden=6, d_mlp=6, n_layers=1, adam_steps=30, samples=1000)
     yield "layers", plots.layer_figures(studies.layers(config))
+    predicted = predicted_capacities()
+    yield "prediction", plots.prediction_figures(predicted)
+    yield "errors", plots.prediction_maps(predicted)
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -84,8 +101,8 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 1 + 3 + 3
-    public = {name for name in dir(plots) if name.endswith(("figure", "figures"))}
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 1 + 3 + 3
+    public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
         "comparison_figures",
@@ -99,6 +116,8 @@ def test_these_are_all(figures: Figures) -> None:
         "phase_figures",
         "point_figures",
         "price_figure",
+        "prediction_figures",
+        "prediction_maps",
         "report_figures",
         "stack_figure",
         "superposition_figures",

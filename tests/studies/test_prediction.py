@@ -228,6 +228,13 @@ def test_a_prediction_that_an_equal_split_equals_predicts_nothing(result: Predic
         assert drawn.predicts("spread").tolist() == [[predicts]]
 
 
+def test_stuck_are_impure_features_at_a_polytopes_capacity(result: Prediction) -> None:
+    C = np.tile([0.0, 1.0, 0.5, 0.41, 0.3, 0.9], (5, 3, 1))  # 0.5 and 0.41 of four
+    guess = np.stack([C[..., ::-1], np.full_like(C, 0.2)], -2)
+    drawn = dataclasses.replace(result, capacity=C, predicted={"spread": guess, "equal": guess[..., ::-1, :]})
+    assert [drawn.stuck("tied"), drawn.stuck("tied", "spread"), drawn.stuck("tied", "equal")] == [0.5, 0.5, 0.0]
+
+
 def test_settings_without_a_result_are_nan(store: Path) -> None:
     data = xr.open_zarr(store).load()
     for name in ("loss", "capacity", "second", "predicted", "predicted_loss", "quadratic", "loss_ignored"):

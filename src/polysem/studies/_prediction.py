@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from polysem.measure import classify
+from polysem.measure import FeatureClass, classify
 from polysem.studies._architectures import ARCHITECTURES, architecture
 from polysem.studies._configs_prediction import PredictionConfig
+from polysem.studies._geometry import sticky
 from polysem.studies._prediction_cells import PATTERNS, SPENT, linear, prediction_cells
 from polysem.sweeps import Engine, Grid, SweepStatus, run
 
@@ -73,7 +74,7 @@ class Prediction:
 
     @property
     def noise(self) -> np.ndarray:
-        """Mean absolute difference between the capacities of the two best starts: no prediction can know better."""
+        """Mean absolute difference between the capacities of the two best starts: how far training settles them."""
         return np.asarray(np.abs(self.second - self.capacity).mean(-1))
 
     def error(self, name: str, total: int = SPENT) -> np.ndarray:
@@ -96,6 +97,12 @@ class Prediction:
         """Share of the features that are ignored, impure or pure as predicted."""
         classes = classify(torch.from_numpy(self.predicted[name][..., total, :])).numpy()
         return np.where(np.isnan(self.loss), np.nan, (classes == self.kind).mean(-1))
+
+    def stuck(self, group: str, name: str | None = None) -> float:
+        """Share of a group's impure features that have a polytope's capacity, trained or as predicted; 0 of none."""
+        C = self.capacity if name is None else self.predicted[name][..., SPENT, :]
+        capacity = torch.from_numpy(C[self.groups[group]])
+        return sticky(capacity[classify(capacity) == FeatureClass.IMPURE])
 
     def predicts(self, name: str, total: int = SPENT) -> np.ndarray:
         """Whether the error is within `TOLERANCE` and below that of an equal split."""
