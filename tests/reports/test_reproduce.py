@@ -24,6 +24,7 @@ def test_settings() -> None:
         "geometry",
         "comparison",
         "without_diminishing",
+        "prediction",
         "errata",
     ):
         assert getattr(default, name).seed == 0
@@ -47,7 +48,7 @@ def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 33
+    assert len(lines) == len(reproduction.summary.rows) == 36
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -79,6 +80,10 @@ def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     assert saved == [("55%", "0% if independent"), ("100%", "0% if independent")]
     ((stuck, _),) = (values for label, values in lines.items() if label.startswith("Quadratic models"))
     assert re.fullmatch(r"0 of [1-9]\d*", stuck)
+    curved, straight = (values for label, values in lines.items() if "nearer than an equal split" in label)
+    for measured, goal in (curved, straight):
+        error, equal = (float(text.rstrip(")").split()[-1]) for text in (measured, goal))
+        assert error < equal / 2
     (held,) = (measured for label, (measured, _) in lines.items() if label.startswith("Errata"))
     assert re.fullmatch(r"(\d+) of \1", held)
 
@@ -91,7 +96,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 47
+    assert len(figures) == len(list(reproduction.figures())) == 53
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)

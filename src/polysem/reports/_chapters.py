@@ -9,6 +9,7 @@ from polysem.reports._compare import comparison_chapter, comparison_summary
 from polysem.reports._equal_returns import equal_returns_chapter, equal_returns_summary
 from polysem.reports._layers import layers_chapter
 from polysem.reports._page import Chapter, Part, Table
+from polysem.reports._prediction import prediction_chapter, prediction_summary
 from polysem.reports._settings import ReproduceConfig, Sweeping
 from polysem.reports._without_diminishing import without_diminishing_chapter
 
@@ -247,6 +248,12 @@ def _comparison(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part
     return comparison_chapter(title, result), tuple(comparison_summary(result))
 
 
+def _prediction(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:
+    with sweeping.store("prediction", studies.prediction_grid(config.prediction)) as store:
+        result = studies.prediction(config.prediction, store, engine=sweeping.engine, progress=sweeping.progress)
+    return prediction_chapter(title, result), tuple(prediction_summary(result))
+
+
 def _equal_returns(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:
     power, pair = studies.power(config.power), studies.pair(config.pair)
     with sweeping.store("locking", studies.locking_grid(config.locking)) as store:
@@ -303,6 +310,7 @@ CHAPTERS: dict[str, tuple[str, Callable[[str, ReproduceConfig, Sweeping], Part]]
     "superposition": ("Superposition in a ReLU autoencoder", _superposition),
     "geometry": ("The geometry of superposition", _geometry),
     "comparison": ("Architectures compared", _comparison),
+    "prediction": ("Capacities predicted from measured curves", _prediction),
     "returns": ("Are marginal returns equal?", _equal_returns),
     "without_diminishing": ("Polysemanticity without diminishing returns", without_diminishing_chapter),
     "layers": ("A large network, layer by layer", layers_chapter),

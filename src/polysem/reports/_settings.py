@@ -55,6 +55,7 @@ class ReproduceConfig:
     superposition_three: studies.SuperpositionConfig = field(default_factory=lambda: _three_features())
     geometry: studies.GeometryConfig = field(default_factory=lambda: studies.GeometryConfig())
     comparison: studies.ComparisonConfig = field(default_factory=lambda: studies.ComparisonConfig())
+    prediction: studies.PredictionConfig = field(default_factory=lambda: studies.PredictionConfig())
     power: studies.PowerConfig = field(default_factory=lambda: studies.PowerConfig())
     pair: studies.PairConfig = field(default_factory=lambda: studies.PairConfig())
     locking: studies.LockingConfig = field(default_factory=lambda: studies.LockingConfig())
@@ -76,6 +77,7 @@ class ReproduceConfig:
             superposition_three=_three_features(seed, cells // 4),
             geometry=_quick_geometry(seed) if quick else studies.GeometryConfig(seed=seed),
             comparison=_quick_comparison(seed) if quick else studies.ComparisonConfig(seed=seed),
+            prediction=_quick_prediction(seed) if quick else studies.PredictionConfig(seed=seed),
             power=studies.PowerConfig(seed=seed, n_models=40 if quick else 200),
             pair=studies.PairConfig(seed=seed, n_ratio=9 if quick else 25),
             locking=_quick_locking(seed) if quick else studies.LockingConfig(seed=seed),
@@ -156,5 +158,20 @@ def _quick_layers(seed: int) -> studies.LayersConfig:
         adam_steps=300,
         batch_size=128,
         samples=10_000,
+        seed=seed,
+    )
+
+
+def _quick_prediction(seed: int) -> studies.PredictionConfig:
+    return studies.PredictionConfig(
+        architectures=("quadratic", "tied identity", "tied relu", "untied square", "hidden relu |x|"),
+        n_features=8,
+        d_hidden=3,
+        probabilities=(1.0, 0.1),
+        restarts=3,
+        adam_steps=250,
+        batch_size=64,
+        n_grid=17,
+        n_samples=256,
         seed=seed,
     )
