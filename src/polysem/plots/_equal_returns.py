@@ -108,8 +108,8 @@ def pair_figure(result: Pair) -> go.Figure:
     styled(
         figure,
         title="Two features in one dimension",
-        caption="Exact losses, against the importance of feature 2 relative to that of 1. The sparser the features, the "
-        "more rigid their antipodal pair: at p = "
+        caption="Exact losses, against the importance of feature 2 relative to that of 1. The sparser the features, "
+        "the more rigid their antipodal pair: at p = "
         f"{float(result.probability[sparse]):.2g} feature 2 keeps at least {low:.3f} of the dimension while it is "
         "represented, and its price falls as its importance does (dotted); equal returns (dashed) mean one price.",
         x="I₂/I₁",
