@@ -12,6 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from drawn import numbers
+from made_transformers import made_transformers
 from polysem import plots, studies
 from polysem.measure import report
 
@@ -90,6 +91,7 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     predicted = predicted_capacities()
     yield "prediction", plots.prediction_figures(predicted)
     yield "errors", plots.prediction_maps(predicted)
+    yield "transformer", plots.transformer_figures(made_transformers())
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -101,7 +103,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
@@ -121,6 +123,7 @@ def test_these_are_all(figures: Figures) -> None:
         "report_figures",
         "stack_figure",
         "superposition_figures",
+        "transformer_figures",
         "width_figures",
         "without_diminishing_figures",
     }

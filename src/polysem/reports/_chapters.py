@@ -11,6 +11,7 @@ from polysem.reports._layers import layers_chapter
 from polysem.reports._page import Chapter, Part, Table
 from polysem.reports._prediction import prediction_chapter, prediction_summary
 from polysem.reports._settings import ReproduceConfig, Sweeping
+from polysem.reports._transformer import transformer_chapter
 from polysem.reports._without_diminishing import without_diminishing_chapter
 
 
@@ -314,6 +315,7 @@ CHAPTERS: dict[str, tuple[str, Callable[[str, ReproduceConfig, Sweeping], Part]]
     "returns": ("Are marginal returns equal?", _equal_returns),
     "without_diminishing": ("Polysemanticity without diminishing returns", without_diminishing_chapter),
     "layers": ("A large network, layer by layer", layers_chapter),
+    "transformer": ("A small transformer, and what its activation changes", transformer_chapter),
     "errata": ("Errata", _errata),
 }
 """Title and maker of each chapter, by its name, in their order."""

@@ -63,6 +63,7 @@ class ReproduceConfig:
         default_factory=lambda: studies.WithoutDiminishingConfig()
     )
     layers: studies.LayersConfig = field(default_factory=lambda: studies.LayersConfig())
+    transformer: studies.TransformerConfig = field(default_factory=lambda: studies.TransformerConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -85,6 +86,7 @@ class ReproduceConfig:
                 _quick_without_diminishing(seed) if quick else studies.WithoutDiminishingConfig(seed=seed)
             ),
             layers=_quick_layers(seed) if quick else studies.LayersConfig(seed=seed),
+            transformer=_quick_transformer(seed) if quick else studies.TransformerConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -173,5 +175,20 @@ def _quick_prediction(seed: int) -> studies.PredictionConfig:
         batch_size=64,
         n_grid=17,
         n_samples=256,
+        seed=seed,
+    )
+
+
+def _quick_transformer(seed: int) -> studies.TransformerConfig:
+    return studies.TransformerConfig(
+        activations=("relu", "solu"),
+        n_features=6,
+        feature_probability=0.1,
+        d_model=6,
+        d_mlp=6,
+        starts=1,
+        steps=300,
+        batch_size=64,
+        n_test=2048,
         seed=seed,
     )

@@ -146,7 +146,7 @@ def over_starts(values: np.ndarray) -> Band:
     squares = np.where(there, values - mean[..., None], 0.0) ** 2
     enough = np.where(n > 1, n, np.nan)
     error = np.sqrt(squares.sum(-1) / (enough - 1) / enough)
-    return Band(mean, stdtrit(enough - 1, (1 + CONFIDENCE) / 2) * error)
+    return Band(np.asarray(mean), np.asarray(stdtrit(enough - 1, (1 + CONFIDENCE) / 2) * error))
 
 
 def polysemanticity(capacity: np.ndarray, kind: np.ndarray) -> np.ndarray:
