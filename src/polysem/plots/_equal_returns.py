@@ -77,14 +77,12 @@ def price_figure(result: EqualReturns, *, title: str = "Returns against capacity
 
 def pair_figure(result: Pair) -> go.Figure:
     """Capacity and price of the less important of two features in one dimension, against its importance."""
-    figure = make_subplots(
-        rows=1, cols=2, horizontal_spacing=0.12, subplot_titles=("capacity of feature 2", "price₂/price₁")
-    )
+    figure = make_subplots(rows=2, cols=1, shared_xaxes=True, vertical_spacing=0.06)
     ratio = array(result.ratio)
     for index, p in enumerate(result.probability.tolist()):
         colour = IMPURE_SCALE[index * (len(IMPURE_SCALE) - 1) // max(1, len(result.probability) - 1)]
         line = {"color": colour, "width": 2}
-        for column, values in enumerate((result.capacity, result.price_ratio), 1):
+        for row, values in enumerate((result.capacity, result.price_ratio), 1):
             figure.add_scatter(
                 x=ratio,
                 y=array(values[index]),
@@ -92,16 +90,14 @@ def pair_figure(result: Pair) -> go.Figure:
                 line=line,
                 name=f"p = {p:.2g}",
                 legendgroup=f"{p}",
-                showlegend=column == 1,
+                showlegend=row == 1,
                 hovertemplate=f"p {p:.2g}<br>I₂/I₁ %{{x:.3f}}: %{{y:.3f}}<extra></extra>",
-                row=1,
-                col=column,
+                row=row,
+                col=1,
             )
-    for y, name, show in ((ratio, "as importance", True), (np.ones_like(ratio), "equal", True)):
-        dash = {"dash": "dash" if name == "equal" else "dot", "color": THEORY}
-        figure.add_scatter(
-            x=ratio, y=y, mode="lines", line=dash, name=name, showlegend=show, hoverinfo="skip", row=1, col=2
-        )
+    for y, name, dash in ((ratio, "as importance", "dot"), (np.ones_like(ratio), "equal", "dash")):
+        line = {"dash": dash, "color": THEORY}
+        figure.add_scatter(x=ratio, y=y, mode="lines", line=line, name=name, hoverinfo="skip", row=2, col=1)
     sparse = result.probability.argmin()
     shared = result.price_ratio[sparse].isfinite()
     low = float(result.capacity[sparse][shared].min()) if bool(shared.any()) else float("nan")
@@ -114,12 +110,13 @@ def pair_figure(result: Pair) -> go.Figure:
         "represented, and its price falls as its importance does (dotted); equal returns (dashed) mean one price.",
         x="I₂/I₁",
         y="",
-        height=420,
+        height=560,
     )
     figure.update_xaxes(**log_axis(float(ratio.min()), 1.0))
-    figure.update_yaxes(title_text="capacity C₂", range=[-0.02, 0.52], row=1, col=1)
-    figure.update_yaxes(title_text="price₂/price₁", range=[0, 1.05], row=1, col=2)
-    figure.update_layout(margin={"t": 80}, legend={"y": 1.1})
+    figure.update_xaxes(title_text="", row=1)
+    figure.update_yaxes(title_text="capacity C₂", range=[-0.02, 0.52], row=1)
+    figure.update_yaxes(title_text="price₂/price₁", range=[0, 1.05], row=2)
+    figure.update_layout(margin={"t": 80})
     return figure
 
 

@@ -39,8 +39,8 @@ def _loss(result: Transformers) -> go.Figure:
     """Every network, and the mean of each activation with 95 % intervals both ways."""
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, horizontal_spacing=0.06)
     columns = {
-        "polysemanticity of the stream": result.in_stream,
-        "features per neuron": result.features_per_neuron[..., -1],
+        "polysemanticity": result.in_stream,
+        "features/neuron": result.features_per_neuron[..., -1],
     }
     for column, values in enumerate(columns.values(), 1):
         for row, name in enumerate(result.activation):
