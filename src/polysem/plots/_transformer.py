@@ -150,6 +150,7 @@ def place_names(result: Transformers) -> list[str]:
 def _places(result: Transformers) -> go.Figure:
     figure, end = go.Figure(), result.n_stream
     _lines(figure, result, result.polysemanticity, place_names(result), [slice(0, end), slice(end, None)])
+    figure.update_xaxes(tickangle=-90)
     figure.update_yaxes(range=[-0.03, 1.03])
     return styled(
         figure,
