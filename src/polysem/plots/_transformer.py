@@ -137,7 +137,7 @@ def _lines(figure: go.Figure, result: Transformers, values: np.ndarray, x: list[
                 text=x[part],
                 hovertemplate="%{text}: %{y:.3f}<extra>" + label + "</extra>",
             )
-    figure.update_xaxes(tickvals=list(range(len(x))), ticktext=x, range=[-0.5, len(x) - 0.5])
+    figure.update_xaxes(tickvals=list(range(len(x))), ticktext=x, tickangle=-90, range=[-0.5, len(x) - 0.5])
 
 
 def place_names(result: Transformers) -> list[str]:
@@ -150,7 +150,6 @@ def place_names(result: Transformers) -> list[str]:
 def _places(result: Transformers) -> go.Figure:
     figure, end = go.Figure(), result.n_stream
     _lines(figure, result, result.polysemanticity, place_names(result), [slice(0, end), slice(end, None)])
-    figure.update_xaxes(tickangle=-90)
     figure.update_yaxes(range=[-0.03, 1.03])
     return styled(
         figure,
