@@ -20,7 +20,7 @@ LOOKS = {
 """Colour and symbol of each activation."""
 
 STAGES = ("before the activation", "after it", "as written to the stream")
-ROW_HEIGHT = 110
+ROW_HEIGHT = 150
 SPREAD = 0.18
 
 
