@@ -1,4 +1,5 @@
 from . import features as features
+from . import interventions as interventions
 from . import measure as measure
 from . import networks as networks
 from . import returns as returns
