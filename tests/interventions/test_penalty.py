@@ -129,12 +129,28 @@ def test_with_kappa_curves_are_concave_and_with_less_they_are_not(share: float, 
     assert ((curves.diff(n=2, dim=-1) <= 1e-9).all(-1) == concave).all()
 
 
-def test_jumps_at_0_are_left_out() -> None:
+@pytest.mark.parametrize(("share", "above"), [(1.0, True), (0.9, False)])
+def test_with_the_bound_of_the_chord_curves_lie_above_it_and_with_less_they_do_not(share: float, above: bool) -> None:
+    C = torch.linspace(0, 1, 401, dtype=torch.float64)
+    v, F = torch.tensor([1.0, 0.6], dtype=torch.float64), torch.tensor([20.0, 6.0], dtype=torch.float64)
+    features = SparseSign.from_kurtosis(F, standardise=True)
+    kappa = flattening_kappa(curve(QuadraticModel(2, 1), features, v), bound="chord")[0]
+    assert_close(kappa, v.square() * (F - 1) * (F - 3) / 2, rtol=1e-9, atol=0)
+    curves = theory.loss(v[:, None], F[:, None], C) + share * kappa[:, None] * C * (1 - C)
+    chord = (1 - C) * curves[:, :1] + C * curves[:, -1:]
+    assert ((curves >= chord - 1e-9).all(-1) == above).all()
+
+
+def test_sharing_after_a_jump_at_0_costs_more_than_dealing_out_dimensions() -> None:
     features = SparseUniform([0.05] * 3)
     curves = curve(TiedAutoencoder(3, 2), features, [1.0] * 3, pattern="antipodal")
-    without, with_jump = flattening_kappa(curves, C_min=0.05), flattening_kappa(curves)
-    assert (without > 0).all()
-    assert (with_jump > 5 * without).all()
+    kappa, C = flattening_kappa(curves, C_min=0.05), curves.C_grid
+    chord = (1 - C) * curves.losses[..., :1] + C * curves.losses[..., -1:]
+    counted = C >= 0.05
+    for share, above in ((1.0, True), (0.9, False)):
+        penalised = curves.losses + share * kappa[..., None] * C * (1 - C)
+        assert ((penalised >= chord - 1e-12)[..., counted].all(-1) == above).all()
+    assert (flattening_kappa(curves) > kappa).all()
 
 
 @pytest.mark.bad_input
@@ -142,7 +158,7 @@ def test_jumps_at_0_are_left_out() -> None:
     ("options", "message"),
     [
         ({"kappa": -1.0}, "kappa must be non-negative and finite, got -1.0"),
-        ({"kappa": float("nan")}, "kappa must be non-negative and finite"),
+        ({"kappa": float("nan")}, "kappa must be free of NaN"),
         ({"kappa": 1.0, "norm": "l2"}, 'norm must be "raw" or "unit", got \'l2\''),
         ({"kappa": 1.0, "ramp": 0}, "ramp must be a whole number of at least 1, got 0"),
     ],
@@ -165,5 +181,8 @@ def test_bad_arguments() -> None:
         penalty(response=W)
     with pytest.raises(TypeError, match="W must be"):
         penalty([1.0])
+    curves = curve(QuadraticModel(2, 1), SparseSign([0.1] * 2, standardise=True), [1.0, 1.0])
     with pytest.raises(ValueError, match="C_min must be at most"):
-        flattening_kappa(curve(QuadraticModel(2, 1), SparseSign([0.1] * 2), [1.0, 1.0]), C_min=1.0)
+        flattening_kappa(curves, C_min=1.0)
+    with pytest.raises(ValueError, match="bound must be"):
+        flattening_kappa(curves, bound="tangent")  # type: ignore[arg-type]

@@ -3,49 +3,32 @@
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from polysem import _checks
 from polysem.features import SparseFeatures
 from polysem.interventions._kappa import flattening_kappa
 from polysem.interventions._penalty import CapacityPenalty
-from polysem.measure import IGNORED_BELOW, FeatureClass, classify, response_capacity
+from polysem.interventions._treated import Treated, measured, require_linear_readouts
+from polysem.measure import IGNORED_BELOW
 from polysem.returns import Curves, curve
-from polysem.training import Fit, FitConfig, fit
-from polysem.zoo import Autoencoder, QuadraticModel, ToyModel
+from polysem.training import FitConfig, fit
+from polysem.zoo import QuadraticModel, ToyModel
 
 CURVES = "curves"
 ADAM_STEPS = 4000
 
 
 @dataclass(frozen=True)
-class Flattened:
+class Flattened(Treated):
     """A stack that was trained with flattened returns.
 
     Attributes:
-        fit: the trained stack; its losses are without the penalty.
         kappa: `κ` that was reached, `[]`, `[n_features]` or `[n_inst, n_features]`.
-        capacity: capacity of every feature `[n_inst, n_features]`.
-        feature_class: a `measure.FeatureClass` for each.
     """
 
-    fit: Fit
     kappa: Float[Tensor, "*n_inst_n_features"]
-    capacity: Float[Tensor, "n_inst n_features"]
-    feature_class: Int[Tensor, "n_inst n_features"]
-
-    @property
-    def n_impure(self) -> Int[Tensor, " n_inst"]:
-        """How many features are still polysemantic."""
-        return (self.feature_class == FeatureClass.IMPURE).sum(-1)
-
-    @property
-    def polysemanticity(self) -> Float[Tensor, " n_inst"]:
-        """Mean of `4 C (1 - C)` over the represented features; 0 where none is."""
-        there = self.feature_class != FeatureClass.IGNORED
-        spent = torch.where(there, 4 * self.capacity * (1 - self.capacity), 0.0).sum(-1)
-        return spent / there.sum(-1).clamp(min=1)
 
 
 def flatten(
@@ -111,17 +94,15 @@ def flatten(
 
     Source: ours; the question is that of the discussion under the summary post of Scherlis et al. 2022.
     """
-    if not isinstance(model, QuadraticModel | Autoencoder):
-        kinds = "QuadraticModel, TiedAutoencoder or UntiedAutoencoder"
-        raise TypeError(f"model must be a {kinds}, whose readouts are linear, got {type(model).__name__}")
+    require_linear_readouts(model)
     _checks.require(share >= 0, "share", share, "non-negative")
     config = replace(config or FitConfig(adam_steps=ADAM_STEPS), polish="none")
     if isinstance(kappa, str):
         _checks.require(kappa == CURVES, "kappa", kappa, '"curves" or numbers')
-        measured = curve(model, features, importance) if curves is None else curves
+        curves = curve(model, features, importance) if curves is None else curves
         if C_min is None:
             C_min = 0.0 if isinstance(model, QuadraticModel) else IGNORED_BELOW
-        value = flattening_kappa(measured, C_min=C_min)
+        value = flattening_kappa(curves, C_min=C_min)
     else:
         _checks.require(curves is None, "curves", "given", 'left out unless kappa="curves"')
         value = _checks.as_float64("kappa", kappa)
@@ -129,6 +110,4 @@ def flatten(
     steps = config.adam_steps // 2 if ramp is None else _checks.whole("ramp", ramp, 0)
     penalty = CapacityPenalty(value, ramp=steps or None)
     done = fit(model, features, importance, config, penalties=[penalty], generator=generator)
-    W, V = done.model.embedding.detach(), done.model.readout.detach()
-    C = response_capacity(W.double(), V.double())
-    return Flattened(done, value, C, classify(C, torch.linalg.vector_norm(W.double(), dim=-1)))
+    return Flattened(done, *measured(done.model), value)

@@ -52,3 +52,27 @@ def classify(
     codes[capacity > PURE_ABOVE] = FeatureClass.PURE
     codes[ignored] = FeatureClass.IGNORED
     return codes
+
+
+def polysemanticity(
+    capacity: Float[Tensor, "*batch n_features"], feature_class: Int[Tensor, "*batch n_features"]
+) -> Float[Tensor, "*batch"]:
+    """How far the represented features are from being pure: the mean of `4 C (1 - C)` over them.
+
+    Args:
+        capacity: capacities in [0, 1].
+        feature_class: codes of `FeatureClass`, as `classify` gives them.
+
+    Returns:
+        An index in [0, 1]: 1 where all have capacity 1/2, 0 where all are pure, and where none is represented.
+
+    Example:
+        >>> C = torch.tensor([1.0, 0.5, 0.5, 0.0])
+        >>> round(polysemanticity(C, classify(C)).item(), 4)
+        0.6667
+
+    Source: ours.
+    """
+    there = feature_class != FeatureClass.IGNORED
+    spent = torch.where(there, 4 * capacity * (1 - capacity), 0.0).sum(-1)
+    return spent / there.sum(-1).clamp(min=1)

@@ -11,7 +11,7 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from polysem.features import geometric
-from polysem.measure import FeatureClass, classify
+from polysem.measure import FeatureClass, classify, polysemanticity
 from polysem.studies._architectures import ARCHITECTURES, architecture
 from polysem.studies._configs import ComparisonConfig
 from polysem.sweeps import Engine, Grid, Output, Stack, SweepStatus, run, task
@@ -149,13 +149,6 @@ def over_starts(values: np.ndarray) -> Band:
     return Band(np.asarray(mean), np.asarray(stdtrit(enough - 1, (1 + CONFIDENCE) / 2) * error))
 
 
-def polysemanticity(capacity: np.ndarray, kind: np.ndarray) -> np.ndarray:
-    """Mean of `4 C (1 - C)` over the features that are represented, along the last axis; 0 where none is."""
-    represented = kind > int(FeatureClass.IGNORED)
-    spent = np.where(represented, 4 * capacity * (1 - capacity), 0.0).sum(-1)
-    return np.asarray(spent / np.maximum(represented.sum(-1), 1))
-
-
 def comparison_grid(config: ComparisonConfig = ComparisonConfig()) -> Grid:
     """The cells of the comparison: architecture × dimension × feature probability × start (`seed`)."""
     lowest = np.log10(config.lowest_probability)
@@ -210,7 +203,7 @@ def read_comparison(dataset: "xr.Dataset") -> Comparison:
         d_hidden=tuple(int(d) for d in data["d_hidden"].values),
         probability=data["feature_probability"].values,
         share={one: np.where(missing, np.nan, (kind == int(one)).mean(-1)) for one in FeatureClass},
-        polysemanticity=np.where(missing, np.nan, polysemanticity(C, kind)),
+        polysemanticity=np.where(missing, np.nan, polysemanticity(torch.as_tensor(C), torch.as_tensor(kind))),
         relative_loss=loss / data["loss_ignored"].values,
         monosemantic=data["loss_monosemantic"].values / data["loss_ignored"].values,
         n_failed=int(missing.sum()),

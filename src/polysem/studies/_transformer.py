@@ -15,9 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from polysem.features import geometric
-from polysem.measure import FeatureClass, features_per_neuron
+from polysem.measure import FeatureClass, features_per_neuron, polysemanticity
 from polysem.returns import EqualReturns, Prices, equal_returns, layers
-from polysem.studies._comparison import polysemanticity
 from polysem.studies._configs_transformer import LEARNING_RATES, TransformerConfig
 from polysem.sweeps import Engine, Grid, Output, Stack, SweepStatus, run, task
 from polysem.zoo import KINDS, SequenceTask, SequenceTransformer
@@ -212,7 +211,8 @@ class Transformers:
     def polysemanticity(self) -> np.ndarray:
         """Mean of `4 C (1 - C)` over what is represented in each place `[..., n_places]`."""
         flat = (*self.capacity.shape[:-2], -1)
-        index = polysemanticity(self.capacity.reshape(flat), self.kind.reshape(flat))
+        C, kind = (torch.as_tensor(values.reshape(flat)) for values in (self.capacity, self.kind))
+        index = polysemanticity(C, kind).numpy()
         return np.where(np.isnan(self.loss)[..., None], np.nan, index)
 
     @property
