@@ -9,7 +9,7 @@ from torch.testing import assert_close
 from polysem import theory
 from polysem.features import SparseSign, SparseUniform, geometric
 from polysem.interventions import flatten, flattening_kappa
-from polysem.measure import FeatureClass
+from polysem.measure import IGNORED_BELOW, FeatureClass
 from polysem.returns import curve
 from polysem.training import FitConfig, fit
 from polysem.zoo import HiddenLayerModel, QuadraticModel, TiedAutoencoder
@@ -68,16 +68,12 @@ def test_fine_tuning_and_taking_the_penalty_away_again(start: QuadraticModel) ->
 
 
 def test_a_relu_autoencoder_sets_kappa_by_its_own_curves() -> None:
-    n, g = 6, torch.Generator().manual_seed(0)
-    features, importance = SparseUniform([0.05] * n), geometric(n, 0.9)
-    start = TiedAutoencoder(n, 3, n_inst=4, generator=g)
-    config = FitConfig(loss="sampled", adam_steps=1200, batch_size=128, learning_rate=0.03, stratified=True)
-    trained = flatten(start, features, importance, config, kappa=0.0, generator=g)
-    assert trained.polysemanticity.median() > 0.5
-    found = flatten(trained.fit.model, features, importance, config, generator=g)
+    features, importance, g = SparseUniform([0.05] * 4), geometric(4, 0.9), torch.Generator().manual_seed(0)
+    start = TiedAutoencoder(4, 2, n_inst=2, generator=g)
+    config = FitConfig(loss="sampled", adam_steps=4, batch_size=16)
+    found = flatten(start, features, importance, config, uniform=False, generator=g)
+    assert_close(found.kappa, flattening_kappa(curve(start, features, importance), C_min=IGNORED_BELOW))
     assert (found.kappa > 0).all()
-    assert (found.polysemanticity <= 0.2 * trained.polysemanticity).double().mean() >= 0.75
-    assert (found.fit.loss > trained.fit.loss).all()
 
 
 def test_given_curves_are_used(start: QuadraticModel) -> None:

@@ -92,6 +92,20 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "prediction", plots.prediction_figures(predicted)
     yield "errors", plots.prediction_maps(predicted)
     yield "transformer", plots.transformer_figures(made_transformers())
+    flat = studies.FlatteningConfig(
+        n_features=4,
+        d_hidden=2,
+        restarts=2,
+        adam_steps=40,
+        n_shares=3,
+        probabilities=(0.1,),
+        relu_features=3,
+        relu_hidden=2,
+        relu_restarts=2,
+        relu_steps=20,
+        batch_size=16,
+    )
+    yield "flattening", plots.flattening_figures(studies.flattening(flat))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -103,13 +117,14 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
         "comparison_figures",
         "errata_figure",
         "family_figures",
+        "flattening_figures",
         "geometry_figures",
         "gram_figure",
         "layer_figures",

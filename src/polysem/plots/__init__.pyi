@@ -4,6 +4,7 @@ from ._equal_returns import locking_figures as locking_figures
 from ._equal_returns import pair_figure as pair_figure
 from ._equal_returns import price_figure as price_figure
 from ._errata import errata_figure as errata_figure
+from ._flattening import flattening_figures as flattening_figures
 from ._geometry import geometry_figures as geometry_figures
 from ._layers import layer_figures as layer_figures
 from ._phase import phase_figures as phase_figures

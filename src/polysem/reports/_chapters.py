@@ -6,6 +6,7 @@ from scipy.integrate import simpson
 
 from polysem import plots, studies
 from polysem.reports._compare import comparison_chapter, comparison_summary
+from polysem.reports._discussion import discussion_chapter
 from polysem.reports._equal_returns import equal_returns_chapter, equal_returns_summary
 from polysem.reports._layers import layers_chapter
 from polysem.reports._page import Chapter, Part, Table
@@ -316,6 +317,7 @@ CHAPTERS: dict[str, tuple[str, Callable[[str, ReproduceConfig, Sweeping], Part]]
     "without_diminishing": ("Polysemanticity without diminishing returns", without_diminishing_chapter),
     "layers": ("A large network, layer by layer", layers_chapter),
     "transformer": ("A small transformer, and what its activation changes", transformer_chapter),
+    "discussion": ("What the discussion asked", discussion_chapter),
     "errata": ("Errata", _errata),
 }
 """Title and maker of each chapter, by its name, in their order."""

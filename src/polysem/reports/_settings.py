@@ -64,6 +64,7 @@ class ReproduceConfig:
     )
     layers: studies.LayersConfig = field(default_factory=lambda: studies.LayersConfig())
     transformer: studies.TransformerConfig = field(default_factory=lambda: studies.TransformerConfig())
+    flattening: studies.FlatteningConfig = field(default_factory=lambda: studies.FlatteningConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -87,6 +88,7 @@ class ReproduceConfig:
             ),
             layers=_quick_layers(seed) if quick else studies.LayersConfig(seed=seed),
             transformer=_quick_transformer(seed) if quick else studies.TransformerConfig(seed=seed),
+            flattening=_quick_flattening(seed) if quick else studies.FlatteningConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -190,5 +192,22 @@ def _quick_transformer(seed: int) -> studies.TransformerConfig:
         steps=300,
         batch_size=64,
         n_test=2048,
+        seed=seed,
+    )
+
+
+def _quick_flattening(seed: int) -> studies.FlatteningConfig:
+    return studies.FlatteningConfig(
+        n_features=6,
+        d_hidden=2,
+        restarts=6,
+        adam_steps=300,
+        n_shares=7,
+        probabilities=(0.05,),
+        relu_features=4,
+        relu_hidden=2,
+        relu_restarts=3,
+        relu_steps=150,
+        batch_size=64,
         seed=seed,
     )

@@ -18,6 +18,7 @@ from ._configs import StackConfig as StackConfig
 from ._configs import SuperpositionConfig as SuperpositionConfig
 from ._configs import TrainedConfig as TrainedConfig
 from ._configs import WidthConfig as WidthConfig
+from ._configs_flattening import FlatteningConfig as FlatteningConfig
 from ._configs_layers import LayersConfig as LayersConfig
 from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
@@ -30,6 +31,12 @@ from ._corrections import Check as Check
 from ._corrections import Correction as Correction
 from ._errata import Errata as Errata
 from ._errata import errata as errata
+from ._flattening import Flattening as Flattening
+from ._flattening import Stage as Stage
+from ._flattening import Threshold as Threshold
+from ._flattening import Way as Way
+from ._flattening import Ways as Ways
+from ._flattening import flattening as flattening
 from ._geometry import POLYTOPES as POLYTOPES
 from ._geometry import Geometry as Geometry
 from ._geometry import Learned as Learned
