@@ -165,6 +165,16 @@ def made(price: list[float], stderr: list[float], capacity: list[float], kind: l
     return Prices(*values, feature_class=torch.tensor([kind]))
 
 
+@pytest.mark.parametrize("kind", [[1, 1, 0], [0, 0, 0]])
+def test_a_dead_network_decides_nothing(kind: list[int]) -> None:
+    found = equal_returns(made([0.0] * 3, [0.0] * 3, [0.5, 0.5, 0.0], kind))
+    assert found.verdict == Verdict.UNDECIDED
+
+
+def test_pure_features_alone_are_at_an_optimum() -> None:
+    assert equal_returns(made([0.0] * 2, [0.0] * 2, [1.0, 1.0], [2, 2])).verdict == Verdict.EQUAL
+
+
 def test_dispersion_by_hand() -> None:
     found = equal_returns(made([-1.0, -2.0, -3.0, 0.0], [0.1, 0.2, 0.3, 0.0], [0.3, 0.4, 0.5, 0.0], [1, 1, 1, 0]))
     square = 1.0 - (0.01 + 0.04 + 0.09) / 3

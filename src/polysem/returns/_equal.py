@@ -27,7 +27,7 @@ class Verdict(IntEnum):
     UNEQUAL = 1
     """Some feature would gain more from the next bit of capacity than another that has it."""
     UNDECIDED = 2
-    """The errors are too large to tell: measure on more samples."""
+    """The errors are too large to tell (measure on more samples), or there is nothing to compare: a dead network."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,8 @@ def equal_returns(
 
     The verdict is `EQUAL` where both intervals of the dispersion end at most at the tolerance and at most a tolerance's
     share of the pure and ignored features violate their side by more than a tolerance; `UNEQUAL` where one interval
-    begins above it or more features violate; else `UNDECIDED`. With equal curves and equal capacities the test has
+    begins above it or more features violate; else `UNDECIDED`, as it is where no feature is represented or impure ones
+    have no benefit at all. With equal curves and equal capacities the test has
     nothing to refute. The null says how much of equality any network would show: capacities are dealt out to the
     features at random, and each feature's benefit read off its own curve.
 
@@ -170,7 +171,7 @@ def equal_returns(
         null = _null(measured, C, impure, n_permutations, seed)
         p_value = (1 + (null <= of_curves.value[..., None]).sum(-1)).to(C) / (1 + n_permutations)
     return EqualReturns(
-        verdict=_verdict([of_prices] if of_curves is None else [of_prices, of_curves], violation, impure, tolerance),
+        verdict=_verdict([of_prices] if of_curves is None else [of_prices, of_curves], violation, kind, tolerance),
         prices=of_prices,
         curves=of_curves,
         benefit=benefit,
@@ -224,11 +225,13 @@ def _null(curves: Sequence[Curves], C: Tensor, impure: Tensor, n: int, seed: int
     return torch.cat(found, -1)
 
 
-def _verdict(measured: Sequence[Dispersion], violation: Tensor, impure: Tensor, tolerance: float) -> Tensor:
+def _verdict(measured: Sequence[Dispersion], violation: Tensor, kind: Tensor, tolerance: float) -> Tensor:
+    impure = kind == FeatureClass.IMPURE
+    dead = (kind == FeatureClass.IGNORED).all(-1) | (impure.any(-1) & (measured[0].mean == 0))
     violating = (violation > tolerance).sum(-1) > tolerance * (~impure).sum(-1)
     unequal = torch.stack([one.low > tolerance for one in measured]).any(0) | violating
     equal = torch.stack([one.high <= tolerance for one in measured]).all(0) & ~violating
     verdict = torch.full_like(violating, Verdict.UNDECIDED, dtype=torch.int64)
-    verdict[equal] = Verdict.EQUAL
+    verdict[equal & ~dead] = Verdict.EQUAL
     verdict[unequal] = Verdict.UNEQUAL
     return verdict
