@@ -81,6 +81,18 @@ def test_quadratic_curves_equal_the_closed_form() -> None:
         assert not found.status.any()
 
 
+def test_losses_between_points_lie_on_chords() -> None:
+    features = SparseSign.from_kurtosis([20.0, 5.0, 2.0], standardise=True)
+    v = torch.tensor([[1.0, 0.8, 0.5], [0.5, 0.9, 1.0]], dtype=torch.float64)
+    found = curve(QuadraticModel(3, 2, n_inst=2), features, v, C=[0.0, 0.25, 0.5, 1.0])
+    C = torch.tensor([[0.0, 0.1, 0.25], [1.0, 0.7, 0.2]], dtype=torch.float64)
+    at = found.loss_at(C)
+    for i, j in itertools.product(range(2), range(3)):
+        expected = np.interp(float(C[i, j]), found.C_grid.numpy(), found.losses[i, j].numpy())
+        assert_close(float(at[i, j]), float(expected), rtol=1e-12, atol=0)
+    assert_close(found.loss_at(torch.stack([C, C], 1)), torch.stack([at, at], 1))
+
+
 def test_gaussian_features_of_a_quadratic_model_have_constant_returns() -> None:
     found = curve(QuadraticModel(2, 1), SparseGaussian([1.0, 1.0], standardise=True), [1.0, 0.0])
     assert found.kind.tolist() == [[Returns.CONSTANT] * 2]

@@ -1,4 +1,12 @@
 from ._flatten import Flattened as Flattened
 from ._flatten import flatten as flatten
 from ._kappa import flattening_kappa as flattening_kappa
+from ._mask import MASK_RULES as MASK_RULES
+from ._mask import Masked as Masked
+from ._mask import MaskRule as MaskRule
+from ._mask import mask as mask
+from ._one_by_one import OneByOne as OneByOne
+from ._one_by_one import flatten_one_by_one as flatten_one_by_one
 from ._penalty import CapacityPenalty as CapacityPenalty
+from ._rounds import History as History
+from ._rounds import Outcome as Outcome

@@ -10,11 +10,10 @@ from polysem import _checks
 from polysem.features import SparseFeatures
 from polysem.interventions._kappa import flattening_kappa
 from polysem.interventions._penalty import CapacityPenalty
-from polysem.interventions._treated import Treated, measured, require_linear_readouts
-from polysem.measure import IGNORED_BELOW
+from polysem.interventions._treated import Treated, counted_from, measured, require_linear_readouts
 from polysem.returns import Curves, curve
 from polysem.training import FitConfig, fit
-from polysem.zoo import QuadraticModel, ToyModel
+from polysem.zoo import ToyModel
 
 CURVES = "curves"
 ADAM_STEPS = 4000
@@ -100,9 +99,7 @@ def flatten(
     if isinstance(kappa, str):
         _checks.require(kappa == CURVES, "kappa", kappa, '"curves" or numbers')
         curves = curve(model, features, importance) if curves is None else curves
-        if C_min is None:
-            C_min = 0.0 if isinstance(model, QuadraticModel) else IGNORED_BELOW
-        value = flattening_kappa(curves, C_min=C_min)
+        value = flattening_kappa(curves, C_min=counted_from(model, C_min))
     else:
         _checks.require(curves is None, "curves", "given", 'left out unless kappa="curves"')
         value = _checks.as_float64("kappa", kappa)

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from polysem.measure import FeatureClass, classify, polysemanticity, response_capacity
+from polysem.measure import IGNORED_BELOW, FeatureClass, classify, polysemanticity, response_capacity
 from polysem.training import Fit
 from polysem.zoo import Autoencoder, QuadraticModel, ToyModel
 
@@ -41,6 +41,13 @@ def require_linear_readouts(model: object) -> None:
     if not isinstance(model, QuadraticModel | Autoencoder):
         kinds = "QuadraticModel, TiedAutoencoder or UntiedAutoencoder"
         raise TypeError(f"model must be a {kinds}, whose readouts are linear, got {type(model).__name__}")
+
+
+def counted_from(model: ToyModel, C_min: float | None) -> float:
+    """Capacity from which on curvature counts: as given, or 0 for closed forms and else where features count."""
+    if C_min is not None:
+        return C_min
+    return 0.0 if isinstance(model, QuadraticModel) else IGNORED_BELOW
 
 
 def measured(model: ToyModel) -> tuple[Float[Tensor, "n_inst n"], Int[Tensor, "n_inst n"]]:

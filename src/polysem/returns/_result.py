@@ -69,16 +69,27 @@ class Curves:
         linear in capacity. Beyond the ends of the grid the value there holds. Capacities may have further axes before
         `n_features`.
         """
-        C, benefit = self.C_grid.to(capacity), self.marginal_benefit.to(capacity)
-        right = torch.searchsorted(C, capacity.contiguous()).clamp(1, len(C) - 1)
-        more = capacity.ndim + 1 - benefit.ndim
-        benefit = benefit.reshape(*benefit.shape[:-2], *[1] * more, *benefit.shape[-2:]).expand(*capacity.shape, len(C))
-        low, high = (benefit.gather(-1, at[..., None])[..., 0] for at in (right - 1, right))
-        share = ((capacity - C[right - 1]) / (C[right] - C[right - 1])).clamp(0, 1)
+        low, high, share = self._around(self.marginal_benefit, capacity)
         positive = (low > 0) & (high > 0)
         start, end = (torch.where(positive, value, 1.0).rsqrt() for value in (low, high))
         root = torch.lerp(start, end, share)
         return torch.where(positive, root.square().reciprocal(), torch.lerp(low, high, share))
+
+    def loss_at(self, capacity: Float[Tensor, "*batch n_features"]) -> Float[Tensor, "*batch n_features"]:
+        """Loss of each feature at a capacity of its own, along the chord between the two points of `C_grid` around it.
+
+        Capacities may have further axes before `n_features`.
+        """
+        return torch.lerp(*self._around(self.losses, capacity))
+
+    def _around(self, values: Tensor, capacity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Values at the points below and above each capacity, and its place between them, from 0 to 1."""
+        C, values = self.C_grid.to(capacity), values.to(capacity)
+        right = torch.searchsorted(C, capacity.contiguous()).clamp(1, len(C) - 1)
+        more = capacity.ndim + 1 - values.ndim
+        values = values.reshape(*values.shape[:-2], *[1] * more, *values.shape[-2:]).expand(*capacity.shape, len(C))
+        low, high = (values.gather(-1, at[..., None])[..., 0] for at in (right - 1, right))
+        return low, high, ((capacity - C[right - 1]) / (C[right] - C[right - 1])).clamp(0, 1)
 
     def require_ends(self) -> None:
         """Raise a ValueError unless the curves reach from C = 0 to C = 1."""
