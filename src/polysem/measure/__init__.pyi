@@ -9,6 +9,7 @@ from ._classes import PURE_ABOVE as PURE_ABOVE
 from ._classes import FeatureClass as FeatureClass
 from ._classes import classify as classify
 from ._classes import polysemanticity as polysemanticity
+from ._directions import direction_capacity as direction_capacity
 from ._leverage import leverage as leverage
 from ._neurons import features_per_neuron as features_per_neuron
 from ._null import Null as Null

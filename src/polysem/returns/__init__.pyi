@@ -1,4 +1,8 @@
 from ._curve import curve as curve
+from ._directions import SlopeMoments as SlopeMoments
+from ._directions import direction_losses as direction_losses
+from ._directions import direction_prices as direction_prices
+from ._directions import slope_moments as slope_moments
 from ._dispersion import Dispersion as Dispersion
 from ._equal import EqualReturns as EqualReturns
 from ._equal import Verdict as Verdict
