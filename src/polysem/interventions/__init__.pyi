@@ -10,3 +10,10 @@ from ._one_by_one import flatten_one_by_one as flatten_one_by_one
 from ._penalty import CapacityPenalty as CapacityPenalty
 from ._rounds import History as History
 from ._rounds import Outcome as Outcome
+from ._match import MIXTURE as MIXTURE
+from ._match import Match as Match
+from ._match import match as match
+from ._search import FoundDirections as FoundDirections
+from ._search import search as search
+from ._view import View as View
+from ._view import view as view
