@@ -5,14 +5,14 @@ from ._mask import MASK_RULES as MASK_RULES
 from ._mask import Masked as Masked
 from ._mask import MaskRule as MaskRule
 from ._mask import mask as mask
+from ._match import MIXTURE as MIXTURE
+from ._match import Match as Match
+from ._match import match as match
 from ._one_by_one import OneByOne as OneByOne
 from ._one_by_one import flatten_one_by_one as flatten_one_by_one
 from ._penalty import CapacityPenalty as CapacityPenalty
 from ._rounds import History as History
 from ._rounds import Outcome as Outcome
-from ._match import MIXTURE as MIXTURE
-from ._match import Match as Match
-from ._match import match as match
 from ._search import FoundDirections as FoundDirections
 from ._search import search as search
 from ._view import View as View
