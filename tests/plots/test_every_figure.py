@@ -106,6 +106,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         batch_size=16,
     )
     yield "flattening", plots.flattening_figures(studies.flattening(flat))
+    digits = studies.RealPenaltyConfig(hidden=4, kappa=(1.0,), starts=2, steps=3, batch_size=8, curve_images=16)
+    yield "real_penalty", plots.real_penalty_figures(studies.real_penalty(digits))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -117,7 +119,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
@@ -135,6 +137,7 @@ def test_these_are_all(figures: Figures) -> None:
         "price_figure",
         "prediction_figures",
         "prediction_maps",
+        "real_penalty_figures",
         "report_figures",
         "stack_figure",
         "superposition_figures",

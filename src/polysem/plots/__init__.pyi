@@ -12,6 +12,7 @@ from ._points import point_figures as point_figures
 from ._points import stack_figure as stack_figure
 from ._prediction import prediction_figures as prediction_figures
 from ._prediction import prediction_maps as prediction_maps
+from ._real_penalty import real_penalty_figures as real_penalty_figures
 from ._report import report_figures as report_figures
 from ._style import TEMPLATE as TEMPLATE
 from ._superposition import superposition_figures as superposition_figures

@@ -1,10 +1,11 @@
 """The chapter on what the discussion of the paper proposed: each proposal run, and judged."""
 
 from polysem.reports._discussion_flattening import flattening_part
+from polysem.reports._discussion_real_penalty import real_penalty_part
 from polysem.reports._page import Chapter, Part
 from polysem.reports._settings import ReproduceConfig, Sweeping
 
-PARTS = (flattening_part,)
+PARTS = (flattening_part, real_penalty_part)
 
 
 def discussion_chapter(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:
@@ -16,7 +17,7 @@ def discussion_chapter(title: str, config: ReproduceConfig, sweeping: Sweeping) 
         text=(
             "Under the summary of the paper its readers proposed experiments: ways to make features monosemantic, and "
             "to find features that nobody has named. Here they are, on models whose features and best allocations are "
-            "known, with what each costs in loss.",
+            "known, or on real data, with what each costs in loss.",
         ),
         parts=tuple(made for made, _ in parts),
     )

@@ -65,6 +65,7 @@ class ReproduceConfig:
     layers: studies.LayersConfig = field(default_factory=lambda: studies.LayersConfig())
     transformer: studies.TransformerConfig = field(default_factory=lambda: studies.TransformerConfig())
     flattening: studies.FlatteningConfig = field(default_factory=lambda: studies.FlatteningConfig())
+    real_penalty: studies.RealPenaltyConfig = field(default_factory=lambda: studies.RealPenaltyConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -89,6 +90,7 @@ class ReproduceConfig:
             layers=_quick_layers(seed) if quick else studies.LayersConfig(seed=seed),
             transformer=_quick_transformer(seed) if quick else studies.TransformerConfig(seed=seed),
             flattening=_quick_flattening(seed) if quick else studies.FlatteningConfig(seed=seed),
+            real_penalty=_quick_real_penalty(seed) if quick else studies.RealPenaltyConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -210,4 +212,10 @@ def _quick_flattening(seed: int) -> studies.FlatteningConfig:
         relu_steps=150,
         batch_size=64,
         seed=seed,
+    )
+
+
+def _quick_real_penalty(seed: int) -> studies.RealPenaltyConfig:
+    return studies.RealPenaltyConfig(
+        hidden=32, kappa=(1.0, 10.0), starts=3, steps=60, batch_size=32, curve_images=64, null_draws=4, seed=seed
     )

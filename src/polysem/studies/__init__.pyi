@@ -24,6 +24,7 @@ from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
 from ._configs_prediction import PredictionConfig as PredictionConfig
+from ._configs_real_penalty import RealPenaltyConfig as RealPenaltyConfig
 from ._configs_transformer import ACTIVATIONS as ACTIVATIONS
 from ._configs_transformer import TransformerConfig as TransformerConfig
 from ._configs_without_diminishing import WithoutDiminishingConfig as WithoutDiminishingConfig
@@ -74,6 +75,10 @@ from ._prediction_cells import WHOLE as WHOLE
 from ._prediction_cells import prediction_cells as prediction_cells
 from ._ranks import by_rank as by_rank
 from ._ranks import rank_edges as rank_edges
+from ._real_penalty import Penalised as Penalised
+from ._real_penalty import Reading as Reading
+from ._real_penalty import RealPenalty as RealPenalty
+from ._real_penalty import real_penalty as real_penalty
 from ._stack import Stack as Stack
 from ._stack import stack as stack
 from ._superposition import Superposition as Superposition
