@@ -108,6 +108,18 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "flattening", plots.flattening_figures(studies.flattening(flat))
     digits = studies.RealPenaltyConfig(hidden=4, kappa=(1.0,), starts=2, steps=3, batch_size=8, curve_images=16)
     yield "real_penalty", plots.real_penalty_figures(studies.real_penalty(digits))
+    few = studies.ParetoConfig(
+        n_features=3,
+        d_hidden=2,
+        architectures=("tied identity",),
+        restarts=2,
+        n_shares=2,
+        adam_steps=20,
+        round_steps=10,
+        batch_size=16,
+    )
+    with TemporaryDirectory() as folder:
+        yield "pareto", plots.pareto_figures(studies.pareto(few, Path(folder) / "store.zarr"))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -119,7 +131,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
@@ -132,6 +144,7 @@ def test_these_are_all(figures: Figures) -> None:
         "layer_figures",
         "locking_figures",
         "pair_figure",
+        "pareto_figures",
         "phase_figures",
         "point_figures",
         "price_figure",

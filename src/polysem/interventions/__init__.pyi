@@ -15,5 +15,6 @@ from ._rounds import History as History
 from ._rounds import Outcome as Outcome
 from ._search import FoundDirections as FoundDirections
 from ._search import search as search
+from ._treated import Treated as Treated
 from ._view import View as View
 from ._view import view as view

@@ -66,6 +66,7 @@ class ReproduceConfig:
     transformer: studies.TransformerConfig = field(default_factory=lambda: studies.TransformerConfig())
     flattening: studies.FlatteningConfig = field(default_factory=lambda: studies.FlatteningConfig())
     real_penalty: studies.RealPenaltyConfig = field(default_factory=lambda: studies.RealPenaltyConfig())
+    pareto: studies.ParetoConfig = field(default_factory=lambda: studies.ParetoConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -91,6 +92,7 @@ class ReproduceConfig:
             transformer=_quick_transformer(seed) if quick else studies.TransformerConfig(seed=seed),
             flattening=_quick_flattening(seed) if quick else studies.FlatteningConfig(seed=seed),
             real_penalty=_quick_real_penalty(seed) if quick else studies.RealPenaltyConfig(seed=seed),
+            pareto=_quick_pareto(seed) if quick else studies.ParetoConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -218,4 +220,18 @@ def _quick_flattening(seed: int) -> studies.FlatteningConfig:
 def _quick_real_penalty(seed: int) -> studies.RealPenaltyConfig:
     return studies.RealPenaltyConfig(
         hidden=32, kappa=(1.0, 10.0), starts=3, steps=60, batch_size=32, curve_images=64, null_draws=4, seed=seed
+    )
+
+
+def _quick_pareto(seed: int) -> studies.ParetoConfig:
+    return studies.ParetoConfig(
+        n_features=4,
+        d_hidden=2,
+        architectures=("tied identity", "tied relu", "untied relu"),
+        restarts=2,
+        n_shares=3,
+        adam_steps=150,
+        round_steps=80,
+        batch_size=64,
+        seed=seed,
     )

@@ -23,6 +23,7 @@ from ._configs_layers import LayersConfig as LayersConfig
 from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
+from ._configs_pareto import ParetoConfig as ParetoConfig
 from ._configs_prediction import PredictionConfig as PredictionConfig
 from ._configs_real_penalty import RealPenaltyConfig as RealPenaltyConfig
 from ._configs_transformer import ACTIVATIONS as ACTIVATIONS
@@ -54,6 +55,10 @@ from ._locking import price_cells as price_cells
 from ._locking import read_locking as read_locking
 from ._pair import Pair as Pair
 from ._pair import pair as pair
+from ._pareto import Pareto as Pareto
+from ._pareto import ParetoPoint as ParetoPoint
+from ._pareto import comparison_config as comparison_config
+from ._pareto import pareto as pareto
 from ._phase import PhaseDiagram as PhaseDiagram
 from ._phase import phase_diagram as phase_diagram
 from ._points import POINTS as POINTS
