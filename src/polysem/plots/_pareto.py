@@ -55,7 +55,7 @@ def _figure(points: tuple[ParetoPoint, ...], title: str) -> go.Figure:
         "model all of whose features are pure or ignored.",
         x="polysemanticity",
         y="loss / best monosemantic loss",
-        height=460,
+        height=520,
     )
 
 
