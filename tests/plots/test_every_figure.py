@@ -12,6 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from drawn import numbers
+from made_one_by_one import made_one_by_one
 from made_transformers import made_transformers
 from polysem import plots, studies
 from polysem.measure import report
@@ -120,6 +121,7 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     )
     with TemporaryDirectory() as folder:
         yield "pareto", plots.pareto_figures(studies.pareto(few, Path(folder) / "store.zarr"))
+    yield "one_by_one", plots.one_by_one_figures(made_one_by_one())
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -131,7 +133,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
@@ -143,6 +145,7 @@ def test_these_are_all(figures: Figures) -> None:
         "gram_figure",
         "layer_figures",
         "locking_figures",
+        "one_by_one_figures",
         "pair_figure",
         "pareto_figures",
         "phase_figures",

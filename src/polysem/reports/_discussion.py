@@ -1,12 +1,13 @@
 """The chapter on what the discussion of the paper proposed: each proposal run, and judged."""
 
 from polysem.reports._discussion_flattening import flattening_part
+from polysem.reports._discussion_one_by_one import one_by_one_part
 from polysem.reports._discussion_pareto import pareto_part
 from polysem.reports._discussion_real_penalty import real_penalty_part
 from polysem.reports._page import Chapter, Part
 from polysem.reports._settings import ReproduceConfig, Sweeping
 
-PARTS = (flattening_part, real_penalty_part, pareto_part)
+PARTS = (flattening_part, one_by_one_part, real_penalty_part, pareto_part)
 
 
 def discussion_chapter(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:

@@ -67,6 +67,7 @@ class ReproduceConfig:
     flattening: studies.FlatteningConfig = field(default_factory=lambda: studies.FlatteningConfig())
     real_penalty: studies.RealPenaltyConfig = field(default_factory=lambda: studies.RealPenaltyConfig())
     pareto: studies.ParetoConfig = field(default_factory=lambda: studies.ParetoConfig())
+    one_by_one: studies.OneByOneConfig = field(default_factory=lambda: studies.OneByOneConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -93,6 +94,7 @@ class ReproduceConfig:
             flattening=_quick_flattening(seed) if quick else studies.FlatteningConfig(seed=seed),
             real_penalty=_quick_real_penalty(seed) if quick else studies.RealPenaltyConfig(seed=seed),
             pareto=_quick_pareto(seed) if quick else studies.ParetoConfig(seed=seed),
+            one_by_one=_quick_one_by_one(seed) if quick else studies.OneByOneConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -232,6 +234,23 @@ def _quick_pareto(seed: int) -> studies.ParetoConfig:
         n_shares=3,
         adam_steps=150,
         round_steps=80,
+        batch_size=64,
+        seed=seed,
+    )
+
+
+def _quick_one_by_one(seed: int) -> studies.OneByOneConfig:
+    return studies.OneByOneConfig(
+        n_features=5,
+        d_hidden=2,
+        restarts=2,
+        round_steps=40,
+        flatten_steps=200,
+        at_once=(1, 3),
+        relu_features=4,
+        relu_hidden=2,
+        relu_restarts=1,
+        relu_steps=30,
         batch_size=64,
         seed=seed,
     )

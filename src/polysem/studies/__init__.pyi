@@ -23,6 +23,7 @@ from ._configs_layers import LayersConfig as LayersConfig
 from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
+from ._configs_one_by_one import OneByOneConfig as OneByOneConfig
 from ._configs_pareto import ParetoConfig as ParetoConfig
 from ._configs_prediction import PredictionConfig as PredictionConfig
 from ._configs_real_penalty import RealPenaltyConfig as RealPenaltyConfig
@@ -53,6 +54,11 @@ from ._locking import locking as locking
 from ._locking import locking_grid as locking_grid
 from ._locking import price_cells as price_cells
 from ._locking import read_locking as read_locking
+from ._one_by_one import FLATTEN_SHARE as FLATTEN_SHARE
+from ._one_by_one import OneByOneResult as OneByOneResult
+from ._one_by_one import TreatedModel as TreatedModel
+from ._one_by_one import Treatment as Treatment
+from ._one_by_one import one_by_one as one_by_one
 from ._pair import Pair as Pair
 from ._pair import pair as pair
 from ._pareto import Pareto as Pareto
