@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
@@ -48,6 +49,12 @@ class Chapter:
     tables: tuple[Table, ...] = ()
     wide: bool = False
     parts: tuple["Chapter", ...] = ()
+
+    def all_parts(self) -> Iterator["Chapter"]:
+        """The chapter and its sub-chapters, theirs included, in their order."""
+        yield self
+        for part in self.parts:
+            yield from part.all_parts()
 
 
 Part = tuple[Chapter, tuple[tuple[str, str, str], ...]]

@@ -29,7 +29,7 @@ class Reproduction:
     def figures(self) -> Iterator[tuple[str, go.Figure]]:
         """Every figure of the report, by a name that is its alone."""
         for chapter in self.chapters:
-            for part in (chapter, *chapter.parts):
+            for part in chapter.all_parts():
                 for name, figure in part.figures:
                     yield f"{part.name}-{name}", figure
 
