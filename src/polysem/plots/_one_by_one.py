@@ -55,7 +55,7 @@ def _rounds_figure(model: TreatedModel) -> go.Figure:
     styled(
         figure,
         title=f"{treated_model_label(model.name)}: round by round",
-        caption=f"Means over restarts. Flattening {flattened[0].name.split()[1]} in a round takes "
+        caption=f"Means over restarts. Flattening {flattened[0].name.split()[1]} a round takes "
         f"{rounds[flattened[0].name]:.3g} rounds, masking {rounds['mask benefit']:.3g}. Dotted: the best loss of a "
         "monosemantic network.",
         x="rounds",
@@ -63,24 +63,27 @@ def _rounds_figure(model: TreatedModel) -> go.Figure:
         height=520,
     )
     figure.update_layout(margin={"t": 90}, legend={"y": 1.02})
-    figure.update_xaxes(title_text=None, row=1, col=1)
+    figure.update_xaxes(title_text="", row=1, col=1)
     figure.update_yaxes(rangemode="tozero", nticks=5, row=1, col=1)
     figure.update_yaxes(title_text="expected loss", nticks=5, row=2, col=1)
     return figure
 
 
 def _choice_figure(model: TreatedModel) -> go.Figure:
-    figure = go.Figure()
+    figure, labels = go.Figure(), [treatment_label(treatment.name) for treatment in model.treatments]
     for impure, colour, symbol, name in (
         (False, PURE, "circle", "monosemantic"),
         (True, FIRST, "circle-open", "still polysemantic"),
     ):
-        x, y = [], []
-        for treatment in model.treatments:
+        x: list[float] = []
+        y: list[int] = []
+        for row, treatment in enumerate(model.treatments):
             chosen = (treatment.n_impure > 0) == impure
             values = array(model.relative_error(treatment.name)[chosen]).tolist()
             x += values
-            y += [treatment_label(treatment.name)] * len(values)
+            y += [row] * len(values)
+        if not x:
+            continue
         figure.add_scatter(
             x=x,
             y=y,
@@ -88,11 +91,13 @@ def _choice_figure(model: TreatedModel) -> go.Figure:
             marker={"color": colour, "symbol": symbol, "size": 9, "opacity": 0.7, "line": {"width": 2}},
             name=name,
         )
-    labels = [treatment_label(treatment.name) for treatment in model.treatments]
     best = sum(model.share_best(treatment.name) == 1 for treatment in model.treatments)
     figure.add_vline(x=0, line={"color": IGNORED, "dash": "dot"})
-    figure.update_yaxes(categoryorder="array", categoryarray=labels[::-1], tickfont={"size": 12})
+    figure.update_yaxes(
+        range=[len(labels) - 0.5, -0.5], tickvals=list(range(len(labels))), ticktext=labels, tickfont={"size": 12}
+    )
     figure.update_xaxes(nticks=5)
+    figure.update_layout(showlegend=True)
     return styled(
         figure,
         title=f"{treated_model_label(model.name)}: who is kept",

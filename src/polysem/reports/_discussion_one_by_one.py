@@ -61,8 +61,8 @@ def _verdicts(result: studies.OneByOneResult, singly: str) -> Iterator[str]:
         f"its median choice error is {_median(model, singly):.2g} times the price, that of all at "
         f"once {_median(model, 'flatten'):.2g}, after {float(single.n_rounds.double().mean()):.3g} rounds and "
         f"{_steps(single):,.0f} steps of training against {_steps(whole):,.0f}. A penalty on sharing pushes a feature "
-        "towards its nearer end, so one that owns less than half a dimension when its turn comes is ignored, whatever "
-        "it is worth; flattened together, features compete while the penalty rises."
+        "towards its nearer end, so one that owns less than half a dimension when its turn comes tends to be ignored, "
+        "whatever it is worth; flattened together, features compete while the penalty rises."
     )
     shares = [(each.share_best("mask benefit"), each.share_best("keep gain")) for each in result.models]
     by_importance = [each.share_best("mask importance") for each in result.models]
