@@ -4,8 +4,8 @@
 
 One model with kurtosis 20 and importances from 1 to 1/10, trained by `--train` steps of Adam; then
 `flatten_one_by_one` with so many steps a round. Prints side by side rounds, processor seconds, features still impure,
-polysemanticity, and the loss over that of the best monosemantic set; with `flatten` all at once, on a ramp, and masking
-all but the best at once. `--at-once 1` takes a round for nearly every feature.
+polysemanticity, and the loss over that of the best monosemantic set; with `flatten` all at once, on a ramp, and (in
+models of at most 4,096 parameters) masking all but the best at once. `--at-once 1` takes a round for every feature.
 """
 
 import argparse
