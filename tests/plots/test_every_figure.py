@@ -122,6 +122,19 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     with TemporaryDirectory() as folder:
         yield "pareto", plots.pareto_figures(studies.pareto(few, Path(folder) / "store.zarr"))
     yield "one_by_one", plots.one_by_one_figures(made_one_by_one())
+    sought = studies.SearchingConfig(
+        ("quadratic", "tied relu"),
+        (0.1,),
+        (1,),
+        n_features=3,
+        seeds=2,
+        n_samples=500,
+        few_samples=50,
+        restarts=2,
+        steps=5,
+        adam_steps=10,
+    )
+    yield "searching", plots.searching_figures(studies.searching(sought))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -133,7 +146,7 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6
+    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
@@ -155,6 +168,7 @@ def test_these_are_all(figures: Figures) -> None:
         "prediction_maps",
         "real_penalty_figures",
         "report_figures",
+        "searching_figures",
         "stack_figure",
         "superposition_figures",
         "transformer_figures",

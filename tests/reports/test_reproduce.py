@@ -97,7 +97,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 72
+    assert len(figures) == len(list(reproduction.figures())) == 74
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)

@@ -8,6 +8,7 @@ from ._mask import mask as mask
 from ._match import MIXTURE as MIXTURE
 from ._match import Match as Match
 from ._match import match as match
+from ._objectives import direction_scores as direction_scores
 from ._one_by_one import OneByOne as OneByOne
 from ._one_by_one import flatten_one_by_one as flatten_one_by_one
 from ._penalty import CapacityPenalty as CapacityPenalty

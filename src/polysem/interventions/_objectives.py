@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from polysem import _checks
 from polysem.interventions._view import QUADRATIC, View
 from polysem.measure import IGNORED_BELOW, PURE_ABOVE, direction_capacity
 from polysem.returns import direction_losses, direction_prices
@@ -69,3 +70,28 @@ SCORES: dict[str, Callable[[View, Tensor], Tensor]] = {
     "capacity": own_capacity,
     "non_gaussian": non_gaussian,
 }
+
+
+def direction_scores(view: View, objective: str, directions: Float[Tensor, "n_inst k n"]) -> Float[Tensor, "n_inst k"]:
+    """What `search` climbs, at given directions.
+
+    Args:
+        view: what is seen of a stack of networks.
+        objective: one of those of `search`.
+        directions: unit vectors as rows.
+
+    Returns:
+        The score, the higher the better; -inf where the objective means nothing.
+
+    Raises:
+        ValueError: an unknown objective.
+
+    Source: ours.
+    """
+    require_known(objective)
+    return torch.where(counts(view, objective, directions), SCORES[objective](view, directions), -torch.inf)
+
+
+def require_known(objective: str) -> None:
+    """Raise a ValueError for an unknown objective."""
+    _checks.require(objective in SCORES, "objective", objective, "one of " + ", ".join(map(repr, SCORES)))

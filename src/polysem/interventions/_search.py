@@ -9,7 +9,7 @@ from torch.nn.functional import normalize
 
 from polysem import _checks
 from polysem.interventions._ica import independent_components
-from polysem.interventions._objectives import SCORES, counts
+from polysem.interventions._objectives import SCORES, direction_scores, require_known
 from polysem.interventions._view import View
 from polysem.measure import direction_capacity
 
@@ -101,7 +101,7 @@ def search(
 
     Source: ours, for the proposal of the discussion under the summary post of Scherlis et al. 2022.
     """
-    _checks.require(objective in SCORES, "objective", objective, "one of " + ", ".join(map(repr, SCORES)))
+    require_known(objective)
     n_directions, restarts, steps = (
         _checks.whole(name, value, 1)
         for name, value in (("n_directions", n_directions), ("restarts", restarts), ("steps", steps))
@@ -115,13 +115,13 @@ def search(
     _checks.require(n_directions <= most, "n_directions", n_directions, f"at most the dimensions that are left, {most}")
     if objective == "non_gaussian":
         u = independent_components(view, room, n_directions, generator)
-        score = SCORES[objective](view, u)
+        score = direction_scores(view, objective, u)
         return FoundDirections(objective, u, score, score[..., None], direction_capacity(view.response, u))
     found, scores = [], []
     for _ in range(n_directions):
         u = _climb(view, objective, room, restarts, steps, learning_rate, generator)
         with torch.no_grad():
-            score = torch.where(counts(view, objective, u), SCORES[objective](view, u), -torch.inf)
+            score = direction_scores(view, objective, u)
         best = score.argmax(-1)
         found.append(u[torch.arange(len(u)), best])
         scores.append(score)

@@ -18,6 +18,8 @@ from ._prediction import prediction_figures as prediction_figures
 from ._prediction import prediction_maps as prediction_maps
 from ._real_penalty import real_penalty_figures as real_penalty_figures
 from ._report import report_figures as report_figures
+from ._searching import cell_name as cell_name
+from ._searching import searching_figures as searching_figures
 from ._style import TEMPLATE as TEMPLATE
 from ._superposition import superposition_figures as superposition_figures
 from ._superposition import superposition_map as superposition_map

@@ -68,6 +68,7 @@ class ReproduceConfig:
     real_penalty: studies.RealPenaltyConfig = field(default_factory=lambda: studies.RealPenaltyConfig())
     pareto: studies.ParetoConfig = field(default_factory=lambda: studies.ParetoConfig())
     one_by_one: studies.OneByOneConfig = field(default_factory=lambda: studies.OneByOneConfig())
+    searching: studies.SearchingConfig = field(default_factory=lambda: studies.SearchingConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -95,6 +96,7 @@ class ReproduceConfig:
             real_penalty=_quick_real_penalty(seed) if quick else studies.RealPenaltyConfig(seed=seed),
             pareto=_quick_pareto(seed) if quick else studies.ParetoConfig(seed=seed),
             one_by_one=_quick_one_by_one(seed) if quick else studies.OneByOneConfig(seed=seed),
+            searching=_quick_searching(seed) if quick else studies.SearchingConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -207,13 +209,13 @@ def _quick_flattening(seed: int) -> studies.FlatteningConfig:
         n_features=6,
         d_hidden=2,
         restarts=6,
-        adam_steps=300,
+        adam_steps=200,
         n_shares=7,
         probabilities=(0.05,),
         relu_features=4,
         relu_hidden=2,
         relu_restarts=3,
-        relu_steps=150,
+        relu_steps=80,
         batch_size=64,
         seed=seed,
     )
@@ -232,9 +234,9 @@ def _quick_pareto(seed: int) -> studies.ParetoConfig:
         architectures=("tied identity", "tied relu", "untied relu"),
         restarts=2,
         n_shares=3,
-        adam_steps=150,
-        round_steps=80,
-        batch_size=64,
+        adam_steps=80,
+        round_steps=30,
+        batch_size=32,
         seed=seed,
     )
 
@@ -253,4 +255,10 @@ def _quick_one_by_one(seed: int) -> studies.OneByOneConfig:
         relu_steps=40,
         batch_size=32,
         seed=seed,
+    )
+
+
+def _quick_searching(seed: int) -> studies.SearchingConfig:
+    return studies.SearchingConfig(
+        ("quadratic",), (0.05,), (3,), n_features=6, opposed_decay=0.3, n_samples=1500, restarts=6, steps=25, seed=seed
     )

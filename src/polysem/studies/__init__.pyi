@@ -27,6 +27,8 @@ from ._configs_one_by_one import OneByOneConfig as OneByOneConfig
 from ._configs_pareto import ParetoConfig as ParetoConfig
 from ._configs_prediction import PredictionConfig as PredictionConfig
 from ._configs_real_penalty import RealPenaltyConfig as RealPenaltyConfig
+from ._configs_searching import OBJECTIVES as OBJECTIVES
+from ._configs_searching import SearchingConfig as SearchingConfig
 from ._configs_transformer import ACTIVATIONS as ACTIVATIONS
 from ._configs_transformer import TransformerConfig as TransformerConfig
 from ._configs_without_diminishing import WithoutDiminishingConfig as WithoutDiminishingConfig
@@ -90,6 +92,10 @@ from ._real_penalty import Penalised as Penalised
 from ._real_penalty import Reading as Reading
 from ._real_penalty import RealPenalty as RealPenalty
 from ._real_penalty import real_penalty as real_penalty
+from ._searching import Searched as Searched
+from ._searching import SearchedCell as SearchedCell
+from ._searching import Searching as Searching
+from ._searching import searching as searching
 from ._stack import Stack as Stack
 from ._stack import stack as stack
 from ._superposition import Superposition as Superposition
@@ -105,6 +111,7 @@ from ._transformer import transformer_grid as transformer_grid
 from ._transformer import transformers as transformers
 from ._width import Width as Width
 from ._width import width as width
+from ._wilson import wilson as wilson
 from ._without_diminishing import LINEAR_IMPORTANCE as LINEAR_IMPORTANCE
 from ._without_diminishing import RELU_P as RELU_P
 from ._without_diminishing import RISING_DECAY as RISING_DECAY
