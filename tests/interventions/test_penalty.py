@@ -12,7 +12,7 @@ from torch.testing import assert_close
 from polysem import theory
 from polysem.features import SparseSign, SparseUniform
 from polysem.interventions import CapacityPenalty, flattening_kappa
-from polysem.measure import capacity, response_capacity
+from polysem.measure import capacity, direction_capacity, response_capacity
 from polysem.returns import curve
 from polysem.training import FitConfig, fit
 from polysem.zoo import QuadraticModel, TiedAutoencoder, UntiedAutoencoder
@@ -186,3 +186,22 @@ def test_bad_arguments() -> None:
         flattening_kappa(curves, C_min=1.0)
     with pytest.raises(ValueError, match="bound must be"):
         flattening_kappa(curves, bound="tangent")  # type: ignore[arg-type]
+
+
+def test_directions_are_charged_for_their_own_capacities() -> None:
+    g = torch.Generator().manual_seed(0)
+    model = QuadraticModel(4, 2, n_inst=3, generator=g)
+    u = torch.nn.functional.normalize(torch.randn(3, 2, 4, generator=g, dtype=torch.float64), dim=-1)
+    kappa = torch.rand(3, 2, generator=g, dtype=torch.float64)
+    C = direction_capacity(model.response(), u)
+    penalty = CapacityPenalty(kappa, directions=u)
+    torch.testing.assert_close(penalty(model), (kappa * C * (1 - C)).sum(-1))
+    torch.testing.assert_close(penalty(response=model.response()), penalty(model))
+    axes = CapacityPenalty(1.0, directions=torch.eye(4, dtype=torch.float64).expand(3, 4, 4))
+    torch.testing.assert_close(axes(model), CapacityPenalty(1.0)(model))
+
+
+@pytest.mark.bad_input
+def test_directions_of_an_embedding_alone_are_refused() -> None:
+    with pytest.raises(ValueError, match="W must be a toy model or a response matrix where directions are charged"):
+        CapacityPenalty(1.0, directions=torch.eye(2))(torch.eye(2))

@@ -16,6 +16,8 @@ from ._rounds import History as History
 from ._rounds import Outcome as Outcome
 from ._search import FoundDirections as FoundDirections
 from ._search import search as search
+from ._search_and_treat import SearchedAndTreated as SearchedAndTreated
+from ._search_and_treat import search_and_treat as search_and_treat
 from ._treated import Treated as Treated
 from ._view import View as View
 from ._view import view as view

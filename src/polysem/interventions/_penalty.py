@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from polysem import _checks
-from polysem.measure import capacity, response_capacity
+from polysem.measure import capacity, direction_capacity, response_capacity
 from polysem.zoo import ToyModel
 
 
@@ -23,6 +23,9 @@ class CapacityPenalty(nn.Module):
         kappa: `κ`, a number or one for each feature `[n_features]`, or `[*batch, n_features]`, none negative, in the
             unit of the loss.
         norm: "raw" rows, or "unit" for their directions alone; for embeddings only.
+        directions: `u` as rows `[*batch, n_directions, n_features]`, to charge for their capacities instead of those of
+            the features (`measure.direction_capacity`); for toy models and response matrices only, with a `kappa` for
+            each direction.
         ramp: over how many calls in training mode `κ` rises from 0 along a line; by default it is there at once. The
             count is part of the module's state.
 
@@ -43,8 +46,16 @@ class CapacityPenalty(nn.Module):
 
     kappa: Tensor
     step: Tensor
+    directions: Tensor | None
 
-    def __init__(self, kappa: object, *, norm: Literal["raw", "unit"] = "raw", ramp: int | None = None) -> None:
+    def __init__(
+        self,
+        kappa: object,
+        *,
+        norm: Literal["raw", "unit"] = "raw",
+        ramp: int | None = None,
+        directions: Float[Tensor, "*batch n_directions n_features"] | None = None,
+    ) -> None:
         super().__init__()
         value = _checks.as_float64("kappa", kappa)
         _checks.require(bool((value.isfinite() & (value >= 0)).all()), "kappa", kappa, "non-negative and finite")
@@ -52,6 +63,7 @@ class CapacityPenalty(nn.Module):
         self.norm: Literal["raw", "unit"] = norm
         self.ramp = None if ramp is None else _checks.whole("ramp", ramp)
         self.register_buffer("kappa", value.detach().clone())
+        self.register_buffer("directions", directions)
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
     def forward(
@@ -72,7 +84,12 @@ class CapacityPenalty(nn.Module):
         """
         one = (W is None) != (response is None)
         _checks.require(one, "W and response", "neither" if W is None else "both", "given as one of the two")
-        if isinstance(W, ToyModel):
+        if self.directions is not None:
+            allowed = "a toy model or a response matrix where directions are charged"
+            _checks.require(isinstance(W, ToyModel) or W is None, "W", type(W).__name__, allowed)
+            R = W.response() if isinstance(W, ToyModel) else _checks.matrix("response", response)
+            C = direction_capacity(R, self.directions.to(R))
+        elif isinstance(W, ToyModel):
             C = response_capacity(W.embedding, W.readout)
         elif response is not None:
             R = _checks.matrix("response", response)
