@@ -1,5 +1,6 @@
 """Every example runs as it stands, and writes what it says."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,9 +34,27 @@ def test_example(name: str, tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == writes
 
 
-def test_prices_of_a_network_as_the_readme_has_them(tmp_path: Path) -> None:
-    readme = (FOLDER.parent / "README.md").read_text().partition("## What is more capacity worth")[2]
+def run_from_the_readme(section: str, folder: Path) -> str:
+    readme = (FOLDER.parent / "README.md").read_text().partition(f"## {section}")[2]
     code = readme.partition("```python\n")[2].partition("```")[0]
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", f"import torch; torch.manual_seed(0)\n{code}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert "unequal: prices of " in done.stdout
+    return done.stdout
+
+
+def test_prices_of_a_network_as_the_readme_has_them(tmp_path: Path) -> None:
+    assert "unequal: prices of " in run_from_the_readme("What is more capacity worth", tmp_path)
+
+
+def test_features_become_monosemantic_as_in_the_readme(tmp_path: Path) -> None:
+    found = run_from_the_readme("Making features monosemantic", tmp_path)
+    C = [float(value) for value in re.findall(r"\d\.\d+e?[-+]?\d*", found)]
+    assert len(C) == 64
+    assert sum(0.05 < value < 0.95 for value in C) <= 16  # more than 32 without the penalty
+    assert sum(value > 0.95 for value in C) >= 1
