@@ -135,6 +135,21 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         adam_steps=10,
     )
     yield "searching", plots.searching_figures(studies.searching(sought))
+    small = studies.TreatingConfig(
+        n_features=3,
+        d_hidden=1,
+        seeds=2,
+        n_samples=200,
+        steps=5,
+        restarts=2,
+        search_steps=5,
+        digits_hidden=4,
+        digits_steps=5,
+        digits_rounds=1,
+        digits_directions=1,
+        digits_samples=100,
+    )
+    yield "treating", plots.treating_figures(studies.treating(small))
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -146,7 +161,10 @@ def figures() -> Figures:
 
 
 def test_these_are_all(figures: Figures) -> None:
-    assert len(figures) == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2
+    assert (
+        len(figures)
+        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2
+    )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "capacity_figure",
@@ -172,6 +190,7 @@ def test_these_are_all(figures: Figures) -> None:
         "stack_figure",
         "superposition_figures",
         "transformer_figures",
+        "treating_figures",
         "width_figures",
         "without_diminishing_figures",
     }

@@ -26,5 +26,6 @@ from ._superposition import superposition_map as superposition_map
 from ._trained import capacity_figure as capacity_figure
 from ._trained import gram_figure as gram_figure
 from ._transformer import transformer_figures as transformer_figures
+from ._treating import treating_figures as treating_figures
 from ._width import width_figures as width_figures
 from ._without_diminishing import without_diminishing_figures as without_diminishing_figures

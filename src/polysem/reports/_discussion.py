@@ -5,10 +5,11 @@ from polysem.reports._discussion_one_by_one import one_by_one_part
 from polysem.reports._discussion_pareto import pareto_part
 from polysem.reports._discussion_real_penalty import real_penalty_part
 from polysem.reports._discussion_searching import searching_part
+from polysem.reports._discussion_treating import treating_part
 from polysem.reports._page import Chapter, Part
 from polysem.reports._settings import ReproduceConfig, Sweeping
 
-PARTS = (flattening_part, one_by_one_part, searching_part, real_penalty_part, pareto_part)
+PARTS = (flattening_part, one_by_one_part, searching_part, treating_part, real_penalty_part, pareto_part)
 
 
 def discussion_chapter(title: str, config: ReproduceConfig, sweeping: Sweeping) -> Part:

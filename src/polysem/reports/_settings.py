@@ -69,6 +69,7 @@ class ReproduceConfig:
     pareto: studies.ParetoConfig = field(default_factory=lambda: studies.ParetoConfig())
     one_by_one: studies.OneByOneConfig = field(default_factory=lambda: studies.OneByOneConfig())
     searching: studies.SearchingConfig = field(default_factory=lambda: studies.SearchingConfig())
+    treating: studies.TreatingConfig = field(default_factory=lambda: studies.TreatingConfig())
     errata: studies.ErrataConfig = field(default_factory=lambda: studies.ErrataConfig())
 
     @classmethod
@@ -97,6 +98,7 @@ class ReproduceConfig:
             pareto=_quick_pareto(seed) if quick else studies.ParetoConfig(seed=seed),
             one_by_one=_quick_one_by_one(seed) if quick else studies.OneByOneConfig(seed=seed),
             searching=_quick_searching(seed) if quick else studies.SearchingConfig(seed=seed),
+            treating=_quick_treating(seed) if quick else studies.TreatingConfig(seed=seed),
             errata=studies.ErrataConfig(seed=seed, n_matrices=15 if quick else 40),
         )
 
@@ -260,5 +262,32 @@ def _quick_one_by_one(seed: int) -> studies.OneByOneConfig:
 
 def _quick_searching(seed: int) -> studies.SearchingConfig:
     return studies.SearchingConfig(
-        ("quadratic",), (0.05,), (3,), n_features=6, opposed_decay=0.3, n_samples=1500, restarts=6, steps=25, seed=seed
+        ("quadratic",),
+        (0.05,),
+        (3,),
+        n_features=6,
+        opposed_decay=0.3,
+        seeds=12,
+        n_samples=1500,
+        restarts=6,
+        steps=25,
+        seed=seed,
+    )
+
+
+def _quick_treating(seed: int) -> studies.TreatingConfig:
+    return studies.TreatingConfig(
+        n_features=3,
+        d_hidden=1,
+        seeds=2,
+        n_samples=2000,
+        steps=60,
+        restarts=3,
+        search_steps=25,
+        digits_hidden=8,
+        digits_steps=50,
+        digits_rounds=1,
+        digits_directions=3,
+        digits_samples=150,
+        seed=seed,
     )

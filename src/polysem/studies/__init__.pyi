@@ -31,6 +31,7 @@ from ._configs_searching import OBJECTIVES as OBJECTIVES
 from ._configs_searching import SearchingConfig as SearchingConfig
 from ._configs_transformer import ACTIVATIONS as ACTIVATIONS
 from ._configs_transformer import TransformerConfig as TransformerConfig
+from ._configs_treating import TreatingConfig as TreatingConfig
 from ._configs_without_diminishing import WithoutDiminishingConfig as WithoutDiminishingConfig
 from ._corrections import Check as Check
 from ._corrections import Correction as Correction
@@ -109,6 +110,11 @@ from ._transformer import read_transformers as read_transformers
 from ._transformer import transformer_cells as transformer_cells
 from ._transformer import transformer_grid as transformer_grid
 from ._transformer import transformers as transformers
+from ._treating import Digits as Digits
+from ._treating import PixelDirections as PixelDirections
+from ._treating import TreatedWay as TreatedWay
+from ._treating import Treating as Treating
+from ._treating import treating as treating
 from ._width import Width as Width
 from ._width import width as width
 from ._wilson import wilson as wilson
