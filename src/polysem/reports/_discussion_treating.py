@@ -62,6 +62,8 @@ def _digits(c: studies.TreatingConfig, digits: studies.Digits | None) -> str:
     charged = digits.charged
     loss = digits.treated.loss[:, 0]
     before, after = digits.treated.capacity[charged, 0], digits.capacity_after[charged]
+    n = len(digits.treated.treated)
+    rounds = f"{n} round{'s' if n > 1 else ''}"
     text = (
         f"Pixels: a tied ReLU autoencoder of scikit-learn's digits with {c.digits_hidden} dimensions, pixels divided "
         f"by one number so that their mean variance is 1; it leaves {digits.relative_loss:.1%} of the variance. Which "
@@ -71,9 +73,9 @@ def _digits(c: studies.TreatingConfig, digits: studies.Digits | None) -> str:
         f"{_numbers(images.kurtosis)}. "
     )
     if not len(charged):
-        return text + f"In {len(digits.treated.treated)} rounds no direction was impure with diminishing returns."
+        return text + f"In {rounds} no direction was impure with diminishing returns."
     return text + (
-        f"In {len(digits.treated.treated)} rounds of flattening, impure directions with diminishing returns were found "
+        f"In {rounds} of flattening, impure directions with diminishing returns were found "
         f"and charged: {len(charged)}. Their capacities were {_numbers(before)} when they were found and are "
         f"{_numbers(after)} at the end. The loss is {float(loss[-1]):.2f}, after as much training without a charge "
         f"{digits.control:.2f}."
