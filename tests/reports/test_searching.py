@@ -18,7 +18,7 @@ def cell(true: float, *, opposed: bool, beyond: bool = True, objectives: tuple[s
     score = torch.full((SEEDS,), 2.0 if beyond else 0.5, dtype=torch.float64)
     one, ones = torch.ones(SEEDS, dtype=torch.int64), torch.ones(SEEDS, dtype=torch.float64)
     searched = (Searched(name, feature, feature.double(), one, score, ones) for name in objectives)
-    return SearchedCell("quadratic", 0.1, 2, opposed, tuple(searched))
+    return SearchedCell("quadratic", 0.1, 2, opposed, torch.tensor([3.5, 2.0, 3.0, 3.0]), tuple(searched))
 
 
 def verdict(even: SearchedCell, opposed: SearchedCell) -> str:
@@ -40,7 +40,9 @@ def test_the_verdict_says_whether_the_doubt_is_right(true: float, beyond: bool, 
 
 
 def test_the_verdict_counts_cells_of_independent_components_where_there_are_any() -> None:
-    assert "in 1 of 2 cells" in verdict(cell(1.0, opposed=False), cell(0.5, opposed=True))
+    says = verdict(cell(1.0, opposed=False), cell(0.5, opposed=True))
+    assert "in 1 of 2 cells; in the others the kurtosis of features is within 1 of a Gaussian's" in says
+    assert "in the others" not in verdict(cell(1.0, opposed=False), cell(1.0, opposed=True))
     without = (cell(1.0, opposed=False, objectives=OBJECTIVES[:3]), cell(0.5, opposed=True, objectives=OBJECTIVES[:3]))
     assert "independent components" not in verdict(*without)
 

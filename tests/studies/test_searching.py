@@ -19,6 +19,7 @@ def found() -> Searching:
 def test_with_equal_kurtosis_diminishing_returns_find_features(found: Searching) -> None:
     even = found.cells[0]
     assert not even.opposed
+    torch.testing.assert_close(even.kurtosis, torch.full((6,), 1.8 / 0.05, dtype=torch.float64))
     assert even.by("diminishing").share[0] == 1.0
     assert even.by("diminishing").recovered.double().mean() > 5.5
     assert even.by("capacity").share[0] == 0.0
@@ -28,6 +29,7 @@ def test_with_equal_kurtosis_diminishing_returns_find_features(found: Searching)
 def test_with_kurtosis_against_importance_winners_score_beyond_features(found: Searching) -> None:
     opposed = found.cells[1]
     assert opposed.opposed
+    assert (opposed.kurtosis.diff() > 0).all()
     assert opposed.by("diminishing").relative.median() > 1.5
     assert found.pooled_beyond("diminishing", (opposed,))[0] > 0
 

@@ -75,6 +75,7 @@ class SearchedCell:
         probability: of every feature, or of the most important where they differ.
         d_hidden: dimension.
         opposed: whether kurtosis rises as importance falls.
+        kurtosis: of each feature.
         searched: one for each objective.
     """
 
@@ -82,6 +83,7 @@ class SearchedCell:
     probability: float
     d_hidden: int
     opposed: bool
+    kurtosis: Float[Tensor, " n_features"]
     searched: tuple[Searched, ...]
 
     def by(self, objective: str) -> Searched:
@@ -133,9 +135,11 @@ def searching(config: SearchingConfig = SearchingConfig()) -> Searching:
     cells = []
     for index, (name, probabilities, d, decay) in enumerate(_cells(config)):
         g = torch.Generator().manual_seed(config.seed + index)
-        searched = _search(architecture(name), probabilities, d, decay, config, g)
+        kind = architecture(name)
+        searched = _search(kind, probabilities, d, decay, config, g)
+        kurtosis = kind.features(probabilities[None]).kurtosis[0]
         opposed = bool((probabilities != probabilities[0]).any())
-        cells.append(SearchedCell(name, float(probabilities[0]), d, opposed, searched))
+        cells.append(SearchedCell(name, float(probabilities[0]), d, opposed, kurtosis, searched))
     return Searching(tuple(cells), config.n_features)
 
 
