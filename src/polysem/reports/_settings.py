@@ -211,13 +211,13 @@ def _quick_flattening(seed: int) -> studies.FlatteningConfig:
         n_features=6,
         d_hidden=2,
         restarts=6,
-        adam_steps=200,
-        n_shares=7,
+        adam_steps=150,
+        n_shares=5,
         probabilities=(0.05,),
         relu_features=4,
         relu_hidden=2,
         relu_restarts=3,
-        relu_steps=80,
+        relu_steps=60,
         batch_size=64,
         seed=seed,
     )
@@ -231,13 +231,13 @@ def _quick_real_penalty(seed: int) -> studies.RealPenaltyConfig:
 
 def _quick_pareto(seed: int) -> studies.ParetoConfig:
     return studies.ParetoConfig(
-        n_features=4,
+        n_features=3,
         d_hidden=2,
-        architectures=("tied identity", "tied relu", "untied relu"),
+        architectures=("tied identity", "untied relu"),
         restarts=2,
-        n_shares=3,
-        adam_steps=80,
-        round_steps=30,
+        n_shares=2,
+        adam_steps=60,
+        round_steps=25,
         batch_size=32,
         seed=seed,
     )
@@ -252,9 +252,9 @@ def _quick_one_by_one(seed: int) -> studies.OneByOneConfig:
         flatten_steps=150,
         at_once=(1,),
         relu_features=3,
-        relu_hidden=1,
+        relu_hidden=2,
         relu_restarts=1,
-        relu_steps=40,
+        relu_steps=30,
         batch_size=32,
         seed=seed,
     )
