@@ -163,7 +163,7 @@ def test_reproduce(tmp_path: Path) -> None:
     assert set(rule) == {"─", " "}
     assert any(re.search(r"cells in the predicted phase +100\.00% +100 %$", row) for row in rows)
     page = Page((tmp_path / "r.html").read_text("utf-8"))
-    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 74
+    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 76
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r-figures", "r-sweeps", "r.html"]
 
 

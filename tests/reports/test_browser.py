@@ -141,7 +141,7 @@ def test_every_figure_is_drawn(opened: Opened) -> None:
         "() => [...document.querySelectorAll('.plot')].map(p => [p.querySelectorAll('svg.main-svg').length,"
         " p.querySelectorAll('.trace, .hm, .point, .bars').length, p.getBoundingClientRect().height])"
     )
-    assert len(counts) in (3, 74)
+    assert len(counts) in (3, 76)
     for layers, marks, height in counts:
         assert layers > 0
         assert marks > 0

@@ -49,7 +49,7 @@ def test_every_experiment_has_a_chapter(reproduction: Reproduction) -> None:
 
 def test_the_summary_meets_its_goals(reproduction: Reproduction) -> None:
     lines = {label: (measured, goal) for label, measured, goal in reproduction.summary.rows}
-    assert len(lines) == len(reproduction.summary.rows) == 59
+    assert len(lines) == len(reproduction.summary.rows) == 63
     for label, (measured, goal) in lines.items():
         if "largest" in label or "excess" in label:
             assert goal == "0"
@@ -97,7 +97,7 @@ def test_the_page_shows_the_summary(reproduction: Reproduction) -> None:
 
 def test_figures_have_names_of_their_own_and_are_in_the_page(reproduction: Reproduction) -> None:
     figures = dict(reproduction.figures())
-    assert len(figures) == len(list(reproduction.figures())) == 74
+    assert len(figures) == len(list(reproduction.figures())) == 76
     page = Page(reproduction.html)
     identifiers = [attributes["id"] for tag, attributes in page.elements if tag == "figure"]
     assert identifiers == list(figures)

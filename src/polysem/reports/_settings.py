@@ -80,7 +80,9 @@ class ReproduceConfig:
             points=studies.PointsConfig(seed=seed),
             phase=studies.PhaseConfig(seed=seed, n_kurtosis=cells, n_ratio=cells),
             trained=studies.TrainedConfig(seed=seed, restarts=8 if quick else 32),
-            superposition=studies.SuperpositionConfig(seed=seed, n_probability=cells // 2, n_ratio=cells // 2),
+            superposition=studies.SuperpositionConfig(
+                seed=seed, n_probability=10 if quick else 32, n_ratio=10 if quick else 32
+            ),
             superposition_three=_three_features(seed, cells // 4),
             geometry=_quick_geometry(seed) if quick else studies.GeometryConfig(seed=seed),
             comparison=_quick_comparison(seed) if quick else studies.ComparisonConfig(seed=seed),
@@ -236,8 +238,8 @@ def _quick_pareto(seed: int) -> studies.ParetoConfig:
         architectures=("tied identity", "untied relu"),
         restarts=2,
         n_shares=2,
-        adam_steps=60,
-        round_steps=25,
+        adam_steps=50,
+        round_steps=20,
         batch_size=32,
         seed=seed,
     )
@@ -245,11 +247,11 @@ def _quick_pareto(seed: int) -> studies.ParetoConfig:
 
 def _quick_one_by_one(seed: int) -> studies.OneByOneConfig:
     return studies.OneByOneConfig(
-        n_features=5,
+        n_features=4,
         d_hidden=2,
         restarts=2,
-        round_steps=30,
-        flatten_steps=150,
+        round_steps=25,
+        flatten_steps=120,
         at_once=(1,),
         relu_features=3,
         relu_hidden=2,
