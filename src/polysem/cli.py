@@ -32,7 +32,7 @@ class Reproduce:
     """Coarser grids and fewer starts."""
     chapter: tuple[str, ...] = ()
     """Make only these chapters: points, stack, phase, trained, width, superposition, geometry, comparison, prediction,
-    returns, without_diminishing, layers, transformer, errata."""
+    returns, without_diminishing, layers, transformer, discussion, errata."""
     workers: int = 1
     """Processes for the chapters that are sweeps; 1 computes in this one."""
     sweeps: Path | None = None
