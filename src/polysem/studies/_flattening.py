@@ -199,7 +199,7 @@ class _Quadratic:
 
     @property
     def floor(self) -> float:
-        return _floor(self.curves, self.config.d_hidden)
+        return best_monosemantic_loss(self.curves, self.config.d_hidden)
 
     @property
     def settings(self) -> FitConfig:
@@ -302,7 +302,7 @@ def _relu_ways(config: FlatteningConfig, probability: float) -> Ways:
             return flatten(model, features, importance, settings, kappa=0.0, generator=g)
         return flatten(model, features, importance, settings, share=share, generator=g)
 
-    floor = _floor(curve(start, features, importance), config.relu_hidden)
+    floor = best_monosemantic_loss(curve(start, features, importance), config.relu_hidden)
     return _ways("relu", probability, start, train, floor, settings.record_every)
 
 
@@ -336,7 +336,7 @@ def _recorded(settings: FitConfig) -> FitConfig:
     return replace(settings, record_every=max(1, settings.adam_steps // RECORDS), record_capacities=True)
 
 
-def _floor(curves: Curves, d_hidden: int) -> float:
+def best_monosemantic_loss(curves: Curves, d_hidden: int) -> float:
     """Loss of the best monosemantic allocation: a dimension each for those features that gain most by one."""
     ignored, pure = curves.losses[0, :, 0], curves.losses[0, :, -1]
     best = (ignored - pure).sort(descending=True).values[:d_hidden]

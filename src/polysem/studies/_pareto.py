@@ -17,6 +17,7 @@ from polysem.studies._architectures import ARCHITECTURES
 from polysem.studies._comparison import Band, comparison, over_starts
 from polysem.studies._configs import ComparisonConfig
 from polysem.studies._configs_pareto import ParetoConfig
+from polysem.studies._flattening import best_monosemantic_loss
 from polysem.sweeps import Engine, SweepStatus
 from polysem.training import FitConfig
 from polysem.zoo import QuadraticModel, TiedAutoencoder, ToyModel
@@ -117,9 +118,7 @@ class _Setting:
         ordinary = flatten(self.start, *what, self.fit, kappa=0.0, generator=g)
         trained = ordinary.fit.model
         curves = curve(trained, *what)
-        ignored, pure = curves.losses[0, :, 0], curves.losses[0, :, -1]
-        best = (ignored - pure).sort(descending=True).values[: self.config.d_hidden]
-        floor = float(ignored.sum() - best.sum())
+        floor = best_monosemantic_loss(curves, self.config.d_hidden)
         C_min = IGNORED_BELOW if sampled else 0.0
         kappa = flattening_kappa(curves, C_min=C_min).amax()
 
