@@ -42,7 +42,8 @@ def _loss_figure(ways: tuple[Way, ...]) -> go.Figure:
         figure.add_annotation(
             x=0, xref="x domain", xanchor="left", y=index - 0.36, text=way.name, showarrow=False, font={"size": 12}
         )
-    figure.update_yaxes(range=[len(ways) - 0.5, -0.7], showticklabels=False, ticks="")
+    numbers = list(range(len(ways)))
+    figure.update_yaxes(range=[len(ways) - 0.5, -0.7], tickvals=numbers, ticktext=[str(k + 1) for k in numbers])
     return styled(
         figure,
         title="Loss of every start, by penalty",
@@ -50,7 +51,7 @@ def _loss_figure(ways: tuple[Way, ...]) -> go.Figure:
         f"allocation ({first.floor:.2f}); between them lies the price of monosemanticity, to the right of the dashed "
         "line the error of choice.",
         x="loss, without the penalty",
-        y="",
+        y="penalty",
         height=120 + ROW * len(ways),
     )
 
@@ -74,7 +75,7 @@ def _threshold_figure(thresholds: tuple[Threshold, ...]) -> go.Figure:
         title="How much penalty suffices",
         caption="Dashed: from there on the best allocation of the penalised curves is monosemantic. Dotted: the bound "
         "of the chord. At 1 every curve is concave.",
-        x="share of the κ that makes curves concave",
+        x="share of the full κ",
         y="monosemantic starts",
         height=400,
     )

@@ -6,7 +6,7 @@ from plotly.subplots import make_subplots
 from polysem.plots._style import DIVERGING_SCALE, FIRST, NULL, PURE, array, styled
 from polysem.studies import Digits, PixelDirections, Treating
 
-ROW, PICTURE, COLUMNS, SIDE = 52, 150, 3, 8
+ROW, PICTURE, COLUMNS, SIDE = 52, 180, 2, 8
 TITLES = {"diminishing": "κ =", "non_gaussian": "|F − 3| ="}
 
 
@@ -34,14 +34,15 @@ def _losses(result: Treating) -> go.Figure:
         figure.add_annotation(
             x=0, xref="x domain", xanchor="left", y=index - 0.36, text=way.name, showarrow=False, font={"size": 12}
         )
-    figure.update_yaxes(range=[len(result.ways) - 0.5, -0.7], showticklabels=False, ticks="")
+    numbers = list(range(len(result.ways)))
+    figure.update_yaxes(range=[len(result.ways) - 0.5, -0.7], tickvals=numbers, ticktext=[str(k + 1) for k in numbers])
     return styled(
         figure,
         title="Quadratic models whose features are not given",
         caption="Loss of each model over all features, without penalties, after each procedure; the last two know the "
         f"features. The dashed line is the best monosemantic allocation ({result.floor:.2f}).",
         x="loss",
-        y="",
+        y="procedure",
         height=120 + ROW * len(result.ways),
     )
 
@@ -52,8 +53,8 @@ def _pictures(digits: Digits) -> go.Figure:
     figure = make_subplots(
         rows=rows,
         cols=COLUMNS,
-        horizontal_spacing=0.03,
-        vertical_spacing=0.3 / rows,
+        horizontal_spacing=0.06,
+        vertical_spacing=0.2 / rows,
         subplot_titles=[_title(one, index) for one, index in shown],
     )
     for k, (one, index) in enumerate(shown):
@@ -67,7 +68,7 @@ def _pictures(digits: Digits) -> go.Figure:
             colorbar={
                 "orientation": "h",
                 "thickness": 10,
-                "y": -0.02,
+                "y": -70 / (PICTURE * rows),
                 "yanchor": "top",
                 "tickvals": [-1, 0, 1],
                 "title": {"text": "weight / largest weight", "side": "bottom"},
@@ -83,12 +84,15 @@ def _pictures(digits: Digits) -> go.Figure:
         "network, with κ; and the least Gaussian components of the images alone (FastICA), with |F_u − 3|.",
         x="",
         y="",
-        height=150 + PICTURE * rows,
+        height=190 + PICTURE * rows,
     )
-    figure.update_xaxes(showticklabels=False, ticks="", showline=False)
-    figure.update_yaxes(showticklabels=False, ticks="", showline=False, autorange="reversed")
+    ends = {"tickvals": [0, SIDE - 1], "ticktext": ["1", str(SIDE)]}
+    figure.update_xaxes(showticklabels=False, ticks="", **ends)
+    figure.update_yaxes(showticklabels=False, ticks="", autorange="reversed", **ends)
+    figure.update_xaxes(title_text="column of pixels", showticklabels=True, row=rows, col=1)
+    figure.update_yaxes(title_text="row of pixels", showticklabels=True, col=1)
     figure.update_annotations(font={"size": 11})
-    figure.update_layout(margin={"l": 10, "r": 10, "b": 70})
+    figure.update_layout(margin={"r": 10, "b": 130})
     return figure
 
 
