@@ -36,7 +36,7 @@ def test_sweep_computes_and_goes_on(run: Run, config: Path, tmp_path: Path) -> N
 
 
 def test_sweep_as_readme_has_it(run: Run, tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text().partition("## Sweeps")[2]
+    readme = (Path(__file__).parents[2] / "README.md").read_text().partition("## Sweeps")[2]
     for language, file in (("python", "my_tasks.py"), ("json", "sweep.json")):
         (tmp_path / file).write_text(readme.partition(f"```{language}\n")[2].partition("```")[0])
     command = readme.partition("```sh\npolysem ")[2].partition(" --workers 2\n")[0]
