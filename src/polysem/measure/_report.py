@@ -1,14 +1,13 @@
 """One matrix measured: capacities beside their nulls, and what the comparison says."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polysem._checks import finite_rows, matrix, require, whole
-from polysem.measure._capacity import Norm, prepare
+from polysem._checks import require, whole
+from polysem.measure._capacity import Norm
 from polysem.measure._classes import (
     IGNORED_BELOW,
     NEGLIGIBLE_SQUARED_NORM,
@@ -18,7 +17,8 @@ from polysem.measure._classes import (
 )
 from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
 from polysem.measure._null import Null, count_per_bin, draw_null
-from polysem.measure._rows import RowBlocks, TensorRows
+from polysem.measure._prepared import PreparedRows
+from polysem.measure._rows import RowBlocks
 from polysem.measure._verdict import as_html, as_text, verdict
 
 N_BINS = 60
@@ -155,31 +155,6 @@ class CapacityReport:
         }
 
 
-@dataclass(frozen=True)
-class _Prepared:
-    """Rows after the norm policy, in float64, checked."""
-
-    rows: RowBlocks
-    norm: Norm
-    scale: Tensor | None
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.rows.shape
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.rows.dtype
-
-    def blocks(self) -> Iterator[Tensor]:
-        start = 0
-        for block in self.rows.blocks():
-            finite_rows("W", block, start)
-            part = None if self.scale is None else self.scale[start : start + len(block)]
-            yield prepare(block.detach().to(torch.float64), self.norm, part)
-            start += len(block)
-
-
 def report(
     W: Float[Tensor, "n_features d_hidden"] | RowBlocks,
     *,
@@ -219,9 +194,7 @@ def report(
 
     Source: ours; capacity after Scherlis et al. 2022.
     """
-    if isinstance(W, Tensor):
-        require(W.ndim == 2, "W", tuple(W.shape), "a matrix [n_features, d_hidden]")
-    rows = _Prepared(TensorRows(matrix("W", W)) if isinstance(W, Tensor) else _row_blocks(W), norm, scale)
+    rows = PreparedRows.of(W, norm, scale)
     n_features, d_hidden = rows.shape
     draws, seed = whole("draws", draws, 2), whole("seed", seed, 0)
     require(0 < confidence < 1, "confidence", confidence, "between 0 and 1")
@@ -258,12 +231,6 @@ def report(
         n_zero=int(zero.sum()),
         n_beyond_precision=int(beyond.sum()),
     )
-
-
-def _row_blocks(source: object) -> RowBlocks:
-    if not isinstance(source, RowBlocks):
-        raise TypeError(f"W must be a torch.Tensor or a source of row blocks, got {type(source).__name__}")
-    return source
 
 
 def _measure(rows: RowBlocks, frame: Spectrum) -> tuple[Tensor, Tensor, Tensor, Tensor]:
