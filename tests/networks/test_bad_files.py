@@ -361,7 +361,7 @@ def test_orientation_must_be_one_of_two(layers: Path) -> None:
 
 
 def test_a_file_that_changes_after_loading(tmp_path: Path) -> None:
-    for kind in ("w.safetensors", "w.npy", "w.npz", "compressed.npz"):
+    for kind in KINDS:
         path = write(tmp_path, kind)
         (matrix,) = load(path).values()
         path.write_bytes(path.read_bytes() + b"more")

@@ -15,6 +15,9 @@ from typing import IO
 Read = Callable[[int, memoryview], None]
 """Fill the buffer with the bytes that start at the offset."""
 
+LARGEST_DIRECTORY = 16 * 2**20
+"""Most bytes that are read of what lists a file's content: a header, an index, the directory of an archive."""
+
 _CHUNK = 2**20
 
 
@@ -57,6 +60,17 @@ class FileBytes:
         if not stat.S_ISREG(status.st_mode):
             raise WeightFileError(f"{path}: not a regular file")
         return cls(path, status.st_size, status.st_mtime_ns)
+
+    def whole(self, what: str) -> bytes:
+        """All of a small file: `what` may have `LARGEST_DIRECTORY` bytes."""
+        if self.size > LARGEST_DIRECTORY:
+            raise WeightFileError(
+                f"{self.path}: {what} of {self.size} bytes, where at most {LARGEST_DIRECTORY} are read"
+            )
+        content = bytearray(self.size)
+        with self.reader() as read:
+            read(0, memoryview(content))
+        return bytes(content)
 
     @contextmanager
     def open(self) -> Iterator[FileIO]:

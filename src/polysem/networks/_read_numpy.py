@@ -17,7 +17,7 @@ import torch
 from numpy.lib import format as npy
 
 from polysem.networks._bytes import ByteSource, FileBytes, UnpackedBytes, WeightFileError, first_line
-from polysem.networks._stored import Entry, RawMatrix, no_matrix
+from polysem.networks._stored import Content, Entry, NoMatrix, raw_entry
 
 _DTYPES = {2: torch.float16, 4: torch.float32, 8: torch.float64}
 _PICKLED = "pickled Python objects, which are never unpickled"
@@ -41,28 +41,32 @@ class _Header:
     length: int
 
 
-def read_npy(source: FileBytes) -> Iterator[Entry]:
+def read_npy(source: FileBytes) -> Content:
     """The one array of an `.npy` file, named after the file."""
     what = str(source.path)
     with source.open() as file:
         header = _header(file, what)
     if header.dtype.hasobject:
         raise WeightFileError(f"{what}: holds {_PICKLED}")
-    yield _entry(source.path.stem, header, source, 0, source.size, what)
+    return Content([_entry(source.path.stem, header, source, 0, source.size, what)])
 
 
-def read_npz(source: FileBytes) -> Iterator[Entry]:
+def read_npz(source: FileBytes) -> Content:
     """The arrays of an `.npz` archive; compressed ones are unpacked when they are first read."""
+    return Content(_arrays(source))
+
+
+def _arrays(source: FileBytes) -> Iterator[Entry]:
     with source.open() as file, zipfile.ZipFile(file) as archive:
         for info in archive.infolist():
             name, what = info.filename.removesuffix(".npy"), f"{source.path}: the array {info.filename!r}"
             if name == info.filename:
-                yield name, "not an .npy array"
+                yield name, NoMatrix("not an .npy array")
                 continue
             with _unzipping(what), archive.open(info) as stream:
                 header = _header(stream, what)
             if header.dtype.hasobject:
-                yield name, _PICKLED
+                yield name, NoMatrix(_PICKLED)
             elif info.compress_type == zipfile.ZIP_STORED:
                 start = _start(file, info)
                 if start + info.file_size > source.size or info.compress_size != info.file_size:
@@ -94,12 +98,16 @@ def _entry(name: str, header: _Header, source: ByteSource, start: int, size: int
             f"but {present} follow{' (truncated)' if present < declared else ''}"
         )
     dtype = _DTYPES.get(header.dtype.itemsize) if header.dtype.kind == "f" else None
-    reason = no_matrix(header.shape, dtype, header.dtype.name)
-    if reason or dtype is None:
-        return name, reason or header.dtype.name
-    big_endian = header.dtype == header.dtype.newbyteorder(">")
-    shape = (header.shape[0], header.shape[1])
-    return name, RawMatrix(name, shape, dtype, source, start + header.length, header.column_major, big_endian)
+    return raw_entry(
+        name,
+        header.shape,
+        dtype,
+        header.dtype.name,
+        source,
+        start + header.length,
+        column_major=header.column_major,
+        big_endian=header.dtype == header.dtype.newbyteorder(">"),
+    )
 
 
 def _start(file: FileIO, info: zipfile.ZipInfo) -> int:

@@ -9,7 +9,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from polysem.networks._bytes import FileBytes, WeightFileError, first_line
-from polysem.networks._stored import Entry, RawMatrix, no_matrix
+from polysem.networks._stored import Content, Entry, raw_entry
 
 _DTYPES = {
     "F64": torch.float64,
@@ -24,7 +24,7 @@ _DTYPES = {
 _KINDS = {"I": "int", "U": "uint", "C": "complex"}
 
 
-def read_safetensors(source: FileBytes) -> Iterator[Entry]:
+def read_safetensors(source: FileBytes) -> Content:
     """The tensors of a safetensors file in the order of their bytes."""
     try:
         with safe_open(source.path, framework="pt"):
@@ -36,13 +36,13 @@ def read_safetensors(source: FileBytes) -> Iterator[Entry]:
     with source.open() as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header: dict[str, Any] = json.loads(file.read(length))
-    header.pop("__metadata__", None)
+    metadata = header.pop("__metadata__", None)
+    return Content(_entries(header, source, 8 + length), metadata or {})
+
+
+def _entries(header: dict[str, Any], source: FileBytes, start: int) -> Iterator[Entry]:
     for name, info in sorted(header.items(), key=lambda entry: entry[1]["data_offsets"]):
         code, shape = info["dtype"], tuple(info["shape"])
-        dtype = _DTYPES.get(code)
         kind = _KINDS.get(code[0])
-        reason = no_matrix(shape, dtype, kind + code[1:] if kind else code)
-        if reason or dtype is None:
-            yield name, reason or code
-        else:
-            yield name, RawMatrix(name, shape, dtype, source, 8 + length + info["data_offsets"][0])
+        dtype_name = kind + code[1:] if kind else code
+        yield raw_entry(name, shape, _DTYPES.get(code), dtype_name, source, start + info["data_offsets"][0])

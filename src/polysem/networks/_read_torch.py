@@ -4,15 +4,16 @@ import re
 import zipfile
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from polysem.networks._bytes import FileBytes, WeightFileError, first_line
-from polysem.networks._stored import Entry, HeldMatrix, no_matrix
+from polysem.networks._stored import DTYPES, Content, Entry, HeldMatrix, NoMatrix, copied, no_matrix
 
 
-def read_torch(source: FileBytes) -> Iterator[Entry]:
+def read_torch(source: FileBytes) -> Content:
     """The tensors of a file, nested dictionaries flattened with dots; zipped files are mapped, not loaded."""
     with source.open() as file:
         zipped = file.read(2) == b"PK"
@@ -23,16 +24,20 @@ def read_torch(source: FileBytes) -> Iterator[Entry]:
     leaves = list(_flatten(source.path.stem, content))
     if zipped:
         _check_storages(source, (leaf for _, leaf in leaves if isinstance(leaf, Tensor)))
-    for name, leaf in leaves:
-        yield name, leaf if isinstance(leaf, str) else _matrix(name, leaf.detach())
+    return Content([_entry(name, leaf, source) for name, leaf in leaves])
 
 
-def _matrix(name: str, tensor: Tensor) -> HeldMatrix | str:
+def _entry(name: str, leaf: Tensor | str, source: FileBytes) -> Entry:
+    if isinstance(leaf, str):
+        return name, NoMatrix(leaf)
+    tensor = leaf.detach()
     if tensor.layout is not torch.strided or tensor.is_meta:
-        return f"{tensor.layout} on device {tensor.device}"
+        return name, NoMatrix(f"{tensor.layout} on device {tensor.device}")
     shape = tuple(tensor.shape)
     reason = no_matrix(shape, tensor.dtype, str(tensor.dtype).removeprefix("torch."))
-    return reason or HeldMatrix(name, (shape[0], shape[1]), tensor.dtype, tensor)
+    if reason:
+        return name, NoMatrix(reason, partial(copied, tensor, source) if tensor.dtype in DTYPES else None)
+    return name, HeldMatrix(name, (shape[0], shape[1]), tensor.dtype, tensor, source)
 
 
 def _flatten(root: str, content: object) -> Iterator[tuple[str, Tensor | str]]:

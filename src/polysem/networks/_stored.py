@@ -1,8 +1,9 @@
 """Matrices of weight files: read whole, or block by block with rows or columns as features."""
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from polysem._checks import require
 from polysem.measure import RowBlocks, block_rows
-from polysem.networks._bytes import ByteSource, Read
+from polysem.networks._bytes import ByteSource, FileBytes, Read
 
 DTYPES = frozenset(
     {
@@ -29,14 +30,30 @@ DTYPES = frozenset(
 )
 """The real floating-point types that are read."""
 
-Entry = tuple[str, "StoredMatrix | str"]
-"""A name in a file, and its matrix or the reason why it is no matrix that can be read."""
+Entry = tuple[str, "StoredMatrix | NoMatrix"]
+"""A name in a file, and its matrix or what it is instead."""
 
 _GROUP = 2**20
 """Bytes of lines that are read at once to cut columns from."""
 
 _SKIP = 8 * 2**10
 """A gap of fewer bytes is read through rather than jumped over: a jump costs about as much as 6 KiB."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a reader finds in a file: its entries in order, and what the file says about itself."""
+
+    entries: Iterable[Entry]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class NoMatrix:
+    """An entry that is no matrix that can be read: why, and how to read it whole if it holds floating-point numbers."""
+
+    reason: str
+    read: Callable[[], Tensor] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +148,16 @@ class HeldMatrix(StoredMatrix):
     """A matrix that a library has already opened as a tensor, in memory or mapped from the file."""
 
     held: Tensor
+    source: FileBytes
 
     def tensor(self) -> Float[Tensor, "n_rows n_columns"]:
         """The whole matrix in memory, as stored."""
-        return self.held.clone(memory_format=torch.contiguous_format)
+        return copied(self.held, self.source)
 
     def _pieces(self, across: bool, step: int) -> Iterator[Tensor]:
         rows = self.held.mT if across else self.held
         for start in range(0, len(rows), step):
-            yield rows[start : start + step].clone(memory_format=torch.contiguous_format)
+            yield copied(rows[start : start + step], self.source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,6 +237,39 @@ def _native(array: npt.NDArray[Any]) -> np.dtype[Any]:
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return array.reshape(-1).view(np.uint8).data
+
+
+def copied(held: Tensor, source: FileBytes) -> Tensor:
+    """A copy of what a library holds, if the file is still the one that was opened: it may be mapped."""
+    with source.open():
+        return held.clone(memory_format=torch.contiguous_format)
+
+
+def raw_entry(
+    name: str,
+    shape: tuple[int, ...],
+    dtype: torch.dtype | None,
+    dtype_name: str,
+    source: ByteSource,
+    offset: int,
+    *,
+    column_major: bool = False,
+    big_endian: bool = False,
+) -> Entry:
+    """The entry of an array stored as plain numbers, the last axis (the first if `column_major`) running fastest."""
+    reason = no_matrix(shape, dtype, dtype_name)
+    if dtype is None or dtype not in DTYPES:
+        return name, NoMatrix(reason or dtype_name)
+    if reason is None:
+        return name, RawMatrix(name, (shape[0], shape[1]), dtype, source, offset, column_major, big_endian)
+    line = RawMatrix(name, (1, math.prod(shape)), dtype, source, offset, big_endian=big_endian)
+
+    def read() -> Tensor:
+        if column_major:
+            return line.tensor().reshape(shape[::-1]).permute(*reversed(range(len(shape))))
+        return line.tensor().reshape(shape)
+
+    return name, NoMatrix(reason, read)
 
 
 def no_matrix(shape: tuple[int, ...], dtype: torch.dtype | None, dtype_name: str) -> str | None:
