@@ -11,6 +11,7 @@ from torch import Tensor
 from polysem.networks._bytes import FileBytes, WeightFileError
 from polysem.networks._folder import INDEX_SUFFIX, beneath, read_index, weights_in
 from polysem.networks._read_numpy import read_npy, read_npz
+from polysem.networks._read_onnx import read_onnx
 from polysem.networks._read_safetensors import read_safetensors
 from polysem.networks._read_torch import read_torch
 from polysem.networks._recognise import Format, recognise
@@ -21,6 +22,7 @@ _READERS: dict[Format, Callable[[FileBytes], Content]] = {
     "torch": read_torch,
     "npy": read_npy,
     "npz": read_npz,
+    "onnx": read_onnx,
 }
 
 
@@ -36,10 +38,10 @@ class WeightFile(Mapping[str, StoredMatrix]):
 
     Attributes:
         path: where the file lies, or the folder of a model saved in shards.
-        format: "safetensors", "torch", "npy" or "npz".
+        format: "safetensors", "torch", "npy", "npz" or "onnx".
         matrices: every 2-D tensor of a real floating-point type.
-        metadata: what the file says about itself, as text (`__metadata__` of safetensors, `metadata` of an index);
-            empty where a format has none.
+        metadata: what the file says about itself, as text (`__metadata__` of safetensors, `metadata_props` of ONNX,
+            `metadata` of an index); empty where a format has none.
     """
 
     path: Path
@@ -146,8 +148,9 @@ def load(path: str | PathLike[str]) -> WeightFile:
     """Open a weight file, or a folder with one, and list its matrices, without reading their numbers.
 
     The format is told from the content, and the suffix must not contradict it: `.safetensors`; `.pt`, `.pth`
-    and `.bin` (`torch.save`); `.npy`; `.npz`. Code in a pickle is refused, never run. A single array without
-    a name is called after the file.
+    and `.bin` (`torch.save`); `.npy`; `.npz`; `.onnx` (initialisers and constants
+    of its main graph, whose numbers may lie in files beneath its folder). Code in a pickle is refused, never run.
+    A single array without a name is called after the file.
 
     A model saved in shards is opened by its index (`*.safetensors.index.json`, `*.bin.index.json`) as one file, which
     must agree with every shard on what is where. A folder stands for the first of these that it has:

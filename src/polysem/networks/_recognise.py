@@ -7,7 +7,7 @@ from typing import Literal
 
 from polysem.networks._bytes import FileBytes, WeightFileError, first_line
 
-Format = Literal["safetensors", "torch", "npy", "npz"]
+Format = Literal["safetensors", "torch", "npy", "npz", "onnx"]
 
 SUFFIXES: dict[str, Format] = {
     ".safetensors": "safetensors",
@@ -16,6 +16,7 @@ SUFFIXES: dict[str, Format] = {
     ".bin": "torch",
     ".npy": "npy",
     ".npz": "npz",
+    ".onnx": "onnx",
 }
 _LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _LARGEST_SAFETENSORS_HEADER = 100_000_000
@@ -30,6 +31,7 @@ _KNOWN_OTHERS = {
     b"\x1f\x8b": "gzip; unpack it first",
     **{bytes((0x80, protocol)): "a Python pickle, which is never unpickled" for protocol in range(2, 6)},
 }
+_ONNX_SECOND_FIELDS = {b"\x12", b"\x1a", b"\x22", b"\x28", b"\x32", b"\x3a", b"\x42"}
 _CONTROL = re.compile(rb"[^\t\n\f\r\x20-\xff]")
 
 
@@ -56,6 +58,8 @@ def _content(source: FileBytes) -> tuple[Format | None, str]:
         return "torch", "torch"
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _LARGEST_SAFETENSORS_HEADER:
         return "safetensors", "safetensors"
+    if _begins_like_onnx(head):
+        return "onnx", "onnx"
     if not head:
         return None, "empty"
     for magic, description in _KNOWN_OTHERS.items():
@@ -77,6 +81,11 @@ def _zip_content(source: FileBytes) -> tuple[Format | None, str]:
     if not names or any(name.endswith(".npy") for name in names):
         return "npz", "npz"
     return None, "a zip archive without arrays"
+
+
+def _begins_like_onnx(head: bytes) -> bool:
+    """Protobuf has no magic: an ONNX model begins with field 1, its version, and goes on with another of its fields."""
+    return head[:1] == b"\x08" and head[1:2] < b"\x80" and head[2:3] in _ONNX_SECOND_FIELDS
 
 
 def _is_text(head: bytes) -> bool:
