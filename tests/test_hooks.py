@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from polysem._hooks import replaced_output
+from polysem._hooks import replaced_output, watched
 
 
 class Pair(nn.Module):
@@ -52,3 +52,14 @@ def test_bad_input() -> None:
     with pytest.raises(TypeError, match=message), replaced_output(model, "0", torch.neg):
         model(torch.tensor(2.0))
     assert hooks(model) == 0
+
+
+def test_watching_changes_nothing_and_ends_with_the_block() -> None:
+    model = nn.Sequential(Pair())
+    seen: list[torch.Tensor] = []
+    with watched(model, "0", seen.append), watched(model, "0", seen.append, of="input"):
+        assert model(torch.tensor(2.0)) == (torch.tensor(2.0), "kept")
+        assert model[0](x=torch.tensor(3.0)) == (torch.tensor(3.0), "kept")
+    model(torch.tensor(4.0))
+    assert [value.item() for value in seen] == [2, 2, 3, 3]
+    assert hooks(model) == sum(len(module._forward_pre_hooks) for module in model.modules()) == 0

@@ -5,4 +5,6 @@ from ._files import WeightFile as WeightFile
 from ._files import load as load
 from ._modules import ModuleMatrix as ModuleMatrix
 from ._modules import module_matrices as module_matrices
+from ._record import Recording as Recording
+from ._record import record as record
 from ._stored import StoredMatrix as StoredMatrix
