@@ -58,3 +58,10 @@ def test_features_become_monosemantic_as_in_the_readme(tmp_path: Path) -> None:
     assert len(C) == 64
     assert sum(0.05 < value < 0.95 for value in C) <= 16  # more than 32 without the penalty
     assert sum(value > 0.95 for value in C) >= 1
+
+
+def test_features_inside_a_network_as_in_the_readme(tmp_path: Path) -> None:
+    lines = run_from_the_readme("Features inside your network", tmp_path).splitlines()
+    assert [line.split()[0] for line in lines] == ["0", "1", "2"]
+    found = [re.search(r"capacity (.*) of 5 features .* samples: .* to (.*)\); explained", line) for line in lines]
+    assert all(match is not None and float(match[1]) > float(match[2]) for match in found)

@@ -43,10 +43,30 @@ class Null:
     @property
     def interval(self) -> tuple[float, float]:
         """Prediction interval for the total of one more such matrix: `mean ± t s √(1 + 1/n)` (Student's t)."""
-        n = len(self.totals)
-        quantile = float(stdtrit(n - 1, (1 + self.confidence) / 2))
-        half_width = quantile * float(self.totals.std()) * (1 + 1 / n) ** 0.5
-        return self.mean - half_width, self.mean + half_width
+        return prediction_interval(self.totals, self.confidence)
+
+
+def prediction_interval(draws: Float[Tensor, " n_draws"], confidence: float = 0.95) -> tuple[float, float]:
+    """Where one more draw of the same kind is to be expected: `mean ± t s √(1 + 1/n)` (Student's t).
+
+    Args:
+        draws: at least two.
+        confidence: level of the interval.
+
+    Returns:
+        Its ends.
+
+    Example:
+        >>> [round(end, 3) for end in prediction_interval(torch.tensor([1.0, 2.0, 3.0]))]
+        [-2.968, 6.968]
+
+    Source: textbook.
+    """
+    n = len(draws)
+    quantile = float(stdtrit(n - 1, (1 + confidence) / 2))
+    half_width = quantile * float(draws.std()) * (1 + 1 / n) ** 0.5
+    mean = float(draws.mean())
+    return mean - half_width, mean + half_width
 
 
 def isotropic_total(row_norm: Float[Tensor, " n_features"], d_hidden: int) -> float:

@@ -1,6 +1,12 @@
 from ._analyze import Analysis as Analysis
 from ._analyze import analyze as analyze
 from ._bytes import WeightFileError as WeightFileError
+from ._directions import DirectionsNull as DirectionsNull
+from ._directions import FeatureDirections as FeatureDirections
+from ._features import features_from_dictionary as features_from_dictionary
+from ._features import features_from_inputs as features_from_inputs
+from ._features import features_from_labels as features_from_labels
+from ._features import features_from_probes as features_from_probes
 from ._files import WeightFile as WeightFile
 from ._files import load as load
 from ._modules import ModuleMatrix as ModuleMatrix

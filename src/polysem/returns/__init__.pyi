@@ -14,6 +14,8 @@ from ._lifted import LiftedStatus as LiftedStatus
 from ._lifted import lifted as lifted
 from ._prices import Prices as Prices
 from ._prices import prices as prices
+from ._reading import Reading as Reading
+from ._reading import reading as reading
 from ._readouts import Exposed as Exposed
 from ._readouts import Hidden as Hidden
 from ._readouts import Private as Private

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from polysem import _checks
 from polysem.returns._prices import Prices, chunk_size, prices, shares
+from polysem.returns._reading import RIDGE, halves, read, scale_of
 from polysem.returns._readouts import Batch, Hidden, Private
-from polysem.returns._states import StateMoments, average_jacobians, moments
+from polysem.returns._states import average_jacobians, moments
 
 EMBEDDINGS = ("slopes", "jacobian")
-RIDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ def layers(
         _checks.require(embedding in EMBEDDINGS, "embedding", embedding, " or ".join(map(repr, EMBEDDINGS)))
         own = features is None or embedding != "jacobian"
         _checks.require(own, "features", "others", 'the inputs themselves where embedding="jacobian"')
-    fitted, rest = (slice(0, None, 2), slice(1, None, 2)) if held_out else (slice(None), slice(None))
+    fitted, rest = halves(held_out)
     share, step = shares(weight, inputs), chunk_size(chunk, x[0].numel())
     probed = moments(model, _part(batch, fitted), x[fitted], modules, _share(share[fitted]), step)
     batch, x, share = _part(batch, rest), x[rest], _share(share[rest])
@@ -155,7 +155,7 @@ def layers(
     measured = moments(model, batch, x, modules, share, step) if held_out else probed
     mean, variance = measured.mean, measured.variance
     size = {name: tuple(at.cross.shape) for name, at in zip(modules, measured.states, strict=True)}
-    spread = torch.where(variance > 0, variance, 1.0).sqrt() if standardise else torch.ones_like(variance)
+    spread = scale_of(variance, standardise)
     if embedding == "jacobian":
         slopes = average_jacobians(model, inputs, modules, share, step)
         rows: Mapping[str, Tensor] = dict(zip(modules, slopes, strict=True))
@@ -165,17 +165,13 @@ def layers(
     x = (x - mean.to(x)) / spread.to(x)
     result = []
     for name, probe, at in zip(modules, probed.states, measured.states, strict=True):
-        W = rows[name].double() * spread[:, None] if name in rows else _slopes(at, variance, spread)
-        if name in reading:
-            V = reading[name].double()
-        else:
-            V = probe.cross / spread[:, None] @ _ridge_inverse(probe.covariance, ridge)
+        found = read(probe, at, variance, spread, ridge, rows.get(name), reading.get(name))
+        W, V = found.embedding, found.readout
         site: Hidden | Private = Hidden(name, V, at.mean)
         if per_feature:
             site = Private(name, V, W, torch.Generator().manual_seed(seed), at.mean, passes)
         priced = prices(model, batch, loss, readout=site, embedding=W, features=x, weight=share, chunk=step)
-        explained = _squared_correlation(V, at.cross, at.covariance, variance)
-        result.append(Layer(name, W, V, at.mean, explained, priced))
+        result.append(Layer(name, W, V, at.mean, found.explained, priced))
     return tuple(result)
 
 
@@ -187,26 +183,6 @@ def _share(share: Tensor) -> Tensor:
     total = float(share.sum())
     _checks.require(total > 0, "weight", share, "positive for some of every second sample, from 0 and from 1 on")
     return share / total
-
-
-def _squared_correlation(V: Tensor, cross: Tensor, covariance: Tensor, variance: Tensor) -> Tensor:
-    """Of `V_i·h` with its feature; 0 where one of them is constant."""
-    size = (V @ covariance * V).sum(-1) * variance
-    share: Tensor = torch.linalg.vecdot(V, cross).square() / torch.where(size > 0, size, torch.inf)
-    return share.clamp(max=1)
-
-
-def _slopes(at: StateMoments, variance: Tensor, spread: Tensor) -> Tensor:
-    """`Cov(h, f_j) / Var f_j` at the features' scale; 0 where a feature does not vary."""
-    return at.cross * (spread / torch.where(variance > 0, variance, torch.inf))[:, None]
-
-
-def _ridge_inverse(covariance: Tensor, ridge: float) -> Tensor:
-    penalty = ridge * covariance.diagonal().mean()
-    inverse: Tensor = torch.linalg.pinv(
-        covariance + penalty * torch.eye(len(covariance)).to(covariance), hermitian=True
-    )
-    return inverse
 
 
 def _checked(kind: str, rows: Mapping[str, Tensor], size: Mapping[str, tuple[int, ...]]) -> Mapping[str, Tensor]:
