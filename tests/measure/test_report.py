@@ -201,6 +201,19 @@ def test_verdict_uses_both_nulls() -> None:
     assert "share directions more than random" in report(clumped).verdict
 
 
+def test_rows_in_few_directions_are_not_called_superposition() -> None:
+    angle = 2 * torch.pi * torch.outer(torch.arange(97.0), torch.tensor([3.0, 17.0, 40.0])) / 97
+    waves = torch.cat([angle.cos(), angle.sin()], -1) @ torch.linalg.qr(gaussian(64, 6).float())[0].mT
+    result = report(waves)
+    assert result.effective_dimension == pytest.approx(6)
+    assert result.total == pytest.approx(6)  # each row has one norm and one capacity
+    assert "few directions, about 6 of the 64 that they could span" in result.verdict
+    assert dict(result.table())["effective dimension"] == "6.00"
+    assert result.to_dict()["effective_dimension"] == pytest.approx(6)
+    for W in (gaussian(97, 64), torch.cat([waves, gaussian(97, 64)]), torch.zeros(3, 64)):
+        assert "few directions" not in report(W).verdict
+
+
 def test_thresholds() -> None:
     capacity = torch.tensor([0.0, 0.0499, 0.05, 0.95, 0.9501, 1.0, 1.0])
     row_norm = torch.tensor([1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9e-4**0.5])

@@ -16,7 +16,7 @@ from polysem.measure._classes import (
     classify,
 )
 from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
-from polysem.measure._null import Null, count_per_bin, draw_null
+from polysem.measure._null import Null, count_per_bin, draw_null, relative
 from polysem.measure._prepared import PreparedRows
 from polysem.measure._rows import RowBlocks
 from polysem.measure._verdict import as_html, as_text, verdict
@@ -67,6 +67,15 @@ class CapacityReport:
         return self.total / self.rank if self.rank else float("nan")
 
     @property
+    def effective_dimension(self) -> float:
+        """Participation ratio `(tr M)² / tr M²`: how many directions the rows use, if they used each alike.
+
+        Where all rows have one norm and one capacity, it is the total. 0 for a zero matrix.
+        """
+        share = relative(self.singular_values).square()
+        return float(share.sum().square() / share.square().sum()) if bool(share.any()) else 0.0
+
+    @property
     def null(self) -> float:
         """Mean total of the isotropic null."""
         return self.isotropic.mean
@@ -90,7 +99,8 @@ class CapacityReport:
     @property
     def verdict(self) -> str:
         """What observed total and both nulls say together, in words."""
-        return verdict(self.total, self.isotropic, self.covariance)
+        available = min(self.n_features - self.n_zero, self.d_hidden)
+        return verdict(self.total, self.isotropic, self.covariance, self.effective_dimension, available)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as labelled lines."""
@@ -113,6 +123,7 @@ class CapacityReport:
             ("null, same second moments", null(self.covariance)),
             ("rank", f"{self.rank:,}"),
             ("efficiency (total / rank)", f"{self.efficiency:.4f}"),
+            ("effective dimension", f"{self.effective_dimension:.2f}"),
             (
                 "ignored / impure / pure",
                 f"{counts[FeatureClass.IGNORED]:,} / {counts[FeatureClass.IMPURE]:,} / {counts[FeatureClass.PURE]:,}"
@@ -148,6 +159,7 @@ class CapacityReport:
             "draws": len(self.isotropic.totals),
             "rank": self.rank,
             "efficiency": self.efficiency,
+            "effective_dimension": self.effective_dimension,
             **{f"n_{kind.name.lower()}": count for kind, count in self.counts.items()},
             "n_zero": self.n_zero,
             "n_beyond_precision": self.n_beyond_precision,
