@@ -280,6 +280,7 @@ def test_nowhere_to_unpack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
     with pytest.raises(WeightFileError, match=r"cannot be unpacked to a temporary file .*absent.*TMPDIR"):
         file["W"].tensor()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if Path("/dev/full").exists():
         monkeypatch.setattr(tempfile, "TemporaryFile", lambda **_: open("/dev/full", "r+b", buffering=0))  # noqa: PTH123, SIM115
         with pytest.raises(WeightFileError, match=r"No space left on device.*TMPDIR"):

@@ -1,16 +1,19 @@
 """Bytes of a file by offset, without mapping it; a file that changes under the reader is an error."""
 
+import json
 import os
+import shutil
 import stat
 import tempfile
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 from threading import Lock
-from typing import IO
+from typing import IO, Any
 
 Read = Callable[[int, memoryview], None]
 """Fill the buffer with the bytes that start at the offset."""
@@ -99,6 +102,8 @@ class FileBytes:
 class UnpackedBytes:
     """Bytes that are stored compressed: unpacked once, at the first reading, to a file that has no name.
 
+    They may take half of the free space of the temporary folder, no more.
+
     Args:
         path: the file that holds them, for messages.
         stream: opens the stream of unpacked bytes.
@@ -128,6 +133,12 @@ class UnpackedBytes:
 
     def _unpack(self) -> FileIO:
         try:
+            free = shutil.disk_usage(tempfile.gettempdir()).free
+            if self._size > free // 2:
+                raise WeightFileError(
+                    f"{self._path}: a compressed array of {self._size} bytes, more than half of the {free} that are "
+                    f"free in {tempfile.gettempdir()}; TMPDIR can name another folder"
+                )
             file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115
         except OSError as error:
             raise _cannot_unpack(self._path, error) from error
@@ -145,6 +156,22 @@ class UnpackedBytes:
             closing()
             raise
         return file
+
+
+def parse_json(text: bytes) -> Any:
+    """What JSON says; a name that occurs twice in an object is a ValueError, and so is nesting beyond all use."""
+    try:
+        return json.loads(text, object_pairs_hook=_unique)
+    except RecursionError as error:
+        raise ValueError("nested too deep") from error
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    unique = dict(pairs)
+    if len(unique) < len(pairs):
+        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"two entries have the name {twice!r}")
+    return unique
 
 
 ByteSource = FileBytes | UnpackedBytes

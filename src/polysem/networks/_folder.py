@@ -1,12 +1,11 @@
 """Folders of weight files: which of them is meant, and the index of one that was saved in shards."""
 
 import json
-from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from polysem.networks._bytes import FileBytes, WeightFileError, first_line
+from polysem.networks._bytes import FileBytes, WeightFileError, first_line, parse_json
 from polysem.networks._recognise import SUFFIXES
 
 INDEX_SUFFIX = ".index.json"
@@ -62,8 +61,8 @@ def read_index(path: Path) -> Index:
     """The index of a model that was saved in shards (`*.index.json`)."""
     text = FileBytes.of(path).whole("an index")
     try:
-        content = json.loads(text, object_pairs_hook=_unique)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(text)
+    except ValueError as error:
         raise WeightFileError(f"{path}: a damaged or truncated index ({first_line(error)})") from error
     shards = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(shards, dict) or not shards or not all(isinstance(shard, str) for shard in shards.values()):
@@ -98,11 +97,3 @@ def _kept_by_hub(folder: Path) -> list[Path]:
         for cache in folder.parents
         if cache.name == "snapshots" and cache.parent.name.startswith("models--")
     ]
-
-
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    unique = dict(pairs)
-    if len(unique) < len(pairs):
-        ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
-        raise ValueError(f"two entries have the name {twice!r}")
-    return unique

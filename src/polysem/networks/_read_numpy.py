@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
-from lzma import LZMAError
 from typing import IO, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,8 +17,11 @@ from numpy.lib import format as npy
 
 from polysem.networks._bytes import ByteSource, FileBytes, UnpackedBytes, WeightFileError, first_line
 from polysem.networks._stored import Content, Entry, NoMatrix, raw_entry
+from polysem.networks._zip import open_zip
 
 _DTYPES = {2: torch.float16, 4: torch.float32, 8: torch.float64}
+_HARMLESS = 64 * 2**20
+_LARGEST_RATIO = 100
 _PICKLED = "pickled Python objects, which are never unpickled"
 _LOCAL_HEADER = struct.Struct("<26x2H")  # of a zip member; the lengths of its name and of its extra field follow it
 
@@ -57,12 +59,14 @@ def read_npz(source: FileBytes) -> Content:
 
 
 def _arrays(source: FileBytes) -> Iterator[Entry]:
-    with source.open() as file, zipfile.ZipFile(file) as archive:
+    with open_zip(source) as archive, source.open() as file:
         for info in archive.infolist():
             name, what = info.filename.removesuffix(".npy"), f"{source.path}: the array {info.filename!r}"
             if name == info.filename:
                 yield name, NoMatrix("not an .npy array")
                 continue
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise WeightFileError(f"{what} is compressed by a method that NumPy never uses")
             with _unzipping(what), archive.open(info) as stream:
                 header = _header(stream, what)
             if header.dtype.hasobject:
@@ -119,8 +123,13 @@ def _start(file: FileIO, info: zipfile.ZipInfo) -> int:
 
 @contextmanager
 def _unzipped(source: FileBytes, info: zipfile.ZipInfo, what: str) -> Iterator[IO[bytes]]:
-    """The stream of a compressed member."""
-    with source.open() as file, _unzipping(what), zipfile.ZipFile(file).open(info) as stream:
+    """The stream of a compressed member: weights hardly shrink when they are compressed, bombs a thousand times."""
+    if info.file_size > max(_HARMLESS, _LARGEST_RATIO * info.compress_size):
+        raise WeightFileError(
+            f"{what} would unpack from {info.compress_size} to {info.file_size} bytes; beyond {_HARMLESS} bytes at "
+            f"most {_LARGEST_RATIO} times as much is unpacked (numpy.savez stores it uncompressed)"
+        )
+    with _unzipping(what), open_zip(source) as archive, archive.open(info) as stream:
         yield stream
 
 
@@ -128,5 +137,5 @@ def _unzipped(source: FileBytes, info: zipfile.ZipInfo, what: str) -> Iterator[I
 def _unzipping(what: str) -> Iterator[None]:
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, LZMAError, EOFError, OSError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
         raise WeightFileError(f"{what} cannot be unpacked ({first_line(error)})") from error

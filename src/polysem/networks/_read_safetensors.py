@@ -1,6 +1,5 @@
 """Safetensors files: the library checks the header, and the numbers are read from where it says they are."""
 
-import json
 import struct
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from polysem.networks._bytes import FileBytes, WeightFileError, first_line
+from polysem.networks._bytes import LARGEST_DIRECTORY, FileBytes, WeightFileError, first_line, parse_json
 from polysem.networks._stored import Content, Entry, raw_entry
 
 _DTYPES = {
@@ -26,16 +25,20 @@ _KINDS = {"I": "int", "U": "uint", "C": "complex"}
 
 def read_safetensors(source: FileBytes) -> Content:
     """The tensors of a safetensors file in the order of their bytes."""
-    try:
-        with safe_open(source.path, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise WeightFileError(
-            f"{source.path}: a damaged or truncated safetensors file ({first_line(error)})"
-        ) from error
     with source.open() as file:
         (length,) = struct.unpack("<Q", file.read(8))
-        header: dict[str, Any] = json.loads(file.read(length))
+        if length > LARGEST_DIRECTORY:
+            raise WeightFileError(
+                f"{source.path}: a header of {length} bytes, where at most {LARGEST_DIRECTORY} are read"
+            )
+        try:
+            with safe_open(source.path, framework="pt"):
+                pass
+            header: dict[str, Any] = parse_json(file.read(length))
+        except (SafetensorError, OSError, ValueError) as error:
+            raise WeightFileError(
+                f"{source.path}: a damaged or truncated safetensors file ({first_line(error)})"
+            ) from error
     metadata = header.pop("__metadata__", None)
     return Content(_entries(header, source, 8 + length), metadata or {})
 

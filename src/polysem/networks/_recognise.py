@@ -2,10 +2,10 @@
 
 import codecs
 import re
-import zipfile
 from typing import Literal
 
 from polysem.networks._bytes import FileBytes, WeightFileError, first_line
+from polysem.networks._zip import open_zip
 
 Format = Literal["safetensors", "torch", "npy", "npz", "onnx"]
 
@@ -69,11 +69,13 @@ def _content(source: FileBytes) -> tuple[Format | None, str]:
 
 
 def _zip_content(source: FileBytes) -> tuple[Format | None, str]:
-    with source.open() as file:
-        try:
-            names = zipfile.ZipFile(file).namelist()
-        except Exception as error:  # a damaged directory can fail in any way
-            return None, f"a damaged or truncated zip archive ({first_line(error)})"
+    try:
+        with open_zip(source) as archive:
+            names = archive.namelist()
+    except WeightFileError:
+        raise
+    except Exception as error:  # a damaged directory can fail in any way
+        return None, f"a damaged or truncated zip archive ({first_line(error)})"
     if any(name.endswith("/constants.pkl") for name in names):
         return None, "TorchScript, which is code; save the state_dict() alone, or as safetensors"
     if any(name.endswith("/data.pkl") for name in names):
