@@ -10,6 +10,7 @@ from torch import Tensor
 
 from polysem.networks._bytes import FileBytes, WeightFileError
 from polysem.networks._folder import INDEX_SUFFIX, beneath, read_index, weights_in
+from polysem.networks._hub import is_address, local
 from polysem.networks._read_numpy import read_npy, read_npz
 from polysem.networks._read_onnx import read_onnx
 from polysem.networks._read_safetensors import read_safetensors
@@ -157,14 +158,18 @@ def load(path: str | PathLike[str]) -> WeightFile:
     `model.safetensors`, a `*.safetensors.index.json`, `pytorch_model.bin`, a `*.bin.index.json` (safetensors first:
     both hold the same model), or else its only weight file. Shards and links must not lead out of the folder.
 
+    `hf://owner/name/path@revision` is a file or folder on the Hugging Face hub (path and revision if need be): what is
+    needed of it is downloaded to the hub's cache. This needs `huggingface_hub` (extra `[networks]`).
+
     Args:
-        path: the file, folder or index.
+        path: the file, folder or index, or where it is on the hub.
 
     Returns:
         A mapping from name to matrix, with what else the file holds in `skipped`.
 
     Raises:
         TypeError: `path` is not a path.
+        ImportError: the path is one on the hub, and `huggingface_hub` is not installed.
         WeightFileError: the file cannot be read or is not a whole weight file, or the folder could mean several
             files; one line says why.
 
@@ -180,9 +185,12 @@ def load(path: str | PathLike[str]) -> WeightFile:
     Source: ours.
     """
     try:
-        location = Path(fspath(path))
+        address = fspath(path)
+        location = Path(address)
     except TypeError as error:
         raise TypeError(f"path must be a str or os.PathLike[str], got {path!r}") from error
+    if is_address(address):
+        location = local(address)
     found = weights_in(location) if _is_folder(location) else location
     return _open_shards(location, found) if found.name.endswith(INDEX_SUFFIX) else _open(found)
 
