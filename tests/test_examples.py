@@ -14,6 +14,7 @@ EXPECTED = {
         ["superposition-built.html", "superposition-trained.html"],
     ),
     "layers_of_a_network.py": ("before stream capacity 19.6 of 20; unequal: prices of 100 impure", ["prices.html"]),
+    "real_network.py": ("after  outputs   capacity 22.", ["words-kinds.html", "words-prices.html"]),
     "phase_diagram_from_a_store.py": ("1024 of 1024 cells are there", ["superposition.html", "superposition.zarr"]),
 }
 

@@ -135,6 +135,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         adam_steps=10,
     )
     yield "searching", plots.searching_figures(studies.searching(sought))
+    text = studies.WordsConfig(n_words=20, d_hidden=4, n_neurons=4, steps=20, batch_size=32, held_out=1000)
+    yield "words", plots.words_figures(studies.words(text))
     small = studies.TreatingConfig(
         n_features=3,
         d_hidden=1,

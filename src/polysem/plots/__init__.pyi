@@ -29,3 +29,4 @@ from ._transformer import transformer_figures as transformer_figures
 from ._treating import treating_figures as treating_figures
 from ._width import width_figures as width_figures
 from ._without_diminishing import without_diminishing_figures as without_diminishing_figures
+from ._words import words_figures as words_figures

@@ -33,6 +33,7 @@ from ._configs_transformer import ACTIVATIONS as ACTIVATIONS
 from ._configs_transformer import TransformerConfig as TransformerConfig
 from ._configs_treating import TreatingConfig as TreatingConfig
 from ._configs_without_diminishing import WithoutDiminishingConfig as WithoutDiminishingConfig
+from ._configs_words import WordsConfig as WordsConfig
 from ._corrections import Check as Check
 from ._corrections import Correction as Correction
 from ._errata import Errata as Errata
@@ -127,3 +128,6 @@ from ._without_diminishing import Ending as Ending
 from ._without_diminishing import Tie as Tie
 from ._without_diminishing import WithoutDiminishing as WithoutDiminishing
 from ._without_diminishing import without_diminishing as without_diminishing
+from ._words import Words as Words
+from ._words import WordState as WordState
+from ._words import words as words

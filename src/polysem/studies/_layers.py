@@ -9,15 +9,15 @@ from torch import Tensor
 
 from polysem.features import SparseUniform, zipf
 from polysem.measure import FeatureClass
-from polysem.returns import EqualReturns, Layer, Prices, equal_returns
+from polysem.returns import EqualReturns, Layer, equal_returns
 from polysem.returns import layers as measure_layers
 from polysem.studies._configs_layers import LayersConfig
+from polysem.studies._dealt import dealt_dispersion
 from polysem.studies._ranks import by_rank
 from polysem.training import FitConfig, fit
 from polysem.zoo import ResidualMLP
 
 DRAW = 4096
-N_NULL = 100
 JACOBIAN_SAMPLES = 32
 OUTPUTS = "outputs"
 
@@ -84,7 +84,7 @@ class Deep:
         monosemantic: the same if the most important features had a dimension each and the others none.
         states: of the trained network, in order; the target of its outputs last.
         start: the outputs before training.
-        null: dispersion of the outputs' prices if importances were dealt out to other features, `[n_null]`.
+        null: dispersion of the outputs' prices if importances were dealt out to other features, `[n_deals]`.
     """
 
     task: str
@@ -92,7 +92,7 @@ class Deep:
     monosemantic: float
     states: tuple[State, ...]
     start: State
-    null: Float[Tensor, " n_null"]
+    null: Float[Tensor, " n_deals"]
 
     @property
     def target(self) -> str:
@@ -181,7 +181,7 @@ def _network(config: LayersConfig, importance: Tensor, task: str) -> Deep:
         monosemantic=float(importance[config.d_hidden :].sum() / importance.sum()),
         states=(*states, ended),
         start=start_outputs,
-        null=_null(ended.test, importance, config.seed),
+        null=dealt_dispersion(ended.test, importance, config.seed),
     )
 
 
@@ -238,12 +238,3 @@ def _measured(
 def _streams(model: ResidualMLP) -> dict[str, str]:
     """Submodules whose outputs are the streams, and what they are called."""
     return {"embed": "embedding", **{f"block_{k}": f"block {k}" for k in range(1, model.n_layers + 1)}}
-
-
-def _null(test: EqualReturns, importance: Tensor, seed: int) -> Tensor:
-    """Dispersion of prices if importances were dealt out anew: the price of a feature's own loss goes with its own."""
-    generator = torch.Generator().manual_seed(seed)
-    deals = torch.stack([torch.randperm(len(importance), generator=generator) for _ in range(N_NULL)])
-    factor = (importance[deals] / importance).to(test.benefit)
-    C, kind = (values.expand_as(factor) for values in (test.capacity, test.feature_class))
-    return equal_returns(Prices(-test.benefit * factor, test.stderr * factor, C, kind)).prices.value
