@@ -57,3 +57,12 @@ def glove_folder() -> Path:
 def ocr_file() -> Path:
     """An ONNX model that reads Chinese: 6,625 classes of characters are read out of R^120."""
     return _package_folder("rapidocr_onnxruntime") / "models" / "ch_PP-OCRv4_rec_infer.onnx"
+
+
+@pytest.fixture(scope="session")
+def addition_file() -> Path:
+    """A transformer that has learned to add modulo 113, which lies beside the project."""
+    file = Path(__file__).parents[2] / "shared" / "data" / "grok-mod113" / "grok_p113.pt"
+    if not file.is_file():
+        pytest.skip(f"{file} is not there")
+    return file

@@ -24,7 +24,7 @@ def test_the_text_is_that_of_its_books() -> None:
     assert verses.words[:3] == ("and", "the", "of")
     first = {verses.words[k] for k in verses.x[0].nonzero()[:, 0].tolist()}
     assert first == {"in", "the", "beginning", "god", "created", "heavens", "and", "earth"} & set(verses.words)
-    assert {"god", "heavens", "earth"} <= first
+    assert {"god", "earth"} <= first
     counts = torch.bincount(verses.kind, minlength=len(KINDS)).tolist()
     assert counts[-1] == 404  # verses of Revelation
     assert counts[0] == 1533 + 1213 + 859 + 1288 + 959  # Genesis to Deuteronomy

@@ -1,3 +1,4 @@
+from ._addition import addition_figure as addition_figure
 from ._comparison import comparison_figures as comparison_figures
 from ._comparison import family_figures as family_figures
 from ._equal_returns import locking_figures as locking_figures

@@ -1,3 +1,7 @@
+from ._addition import Addition as Addition
+from ._addition import AdditionTransformer as AdditionTransformer
+from ._addition import AnswerState as AnswerState
+from ._addition import addition as addition
 from ._architectures import ARCHITECTURES as ARCHITECTURES
 from ._architectures import Architecture as Architecture
 from ._architectures import architecture as architecture
