@@ -13,6 +13,7 @@ from ._directions import direction_capacity as direction_capacity
 from ._leverage import leverage as leverage
 from ._neurons import features_per_neuron as features_per_neuron
 from ._null import Null as Null
+from ._null import isotropic_total as isotropic_total
 from ._null import prediction_interval as prediction_interval
 from ._partners import Partners as Partners
 from ._partners import partners as partners

@@ -70,9 +70,23 @@ def prediction_interval(draws: Float[Tensor, " n_draws"], confidence: float = 0.
 
 
 def isotropic_total(row_norm: Float[Tensor, " n_features"], d_hidden: int) -> float:
-    """Plug-in total for random directions: `Σ_i a_i / (a_i + Σ_{j≠i} a_j / D)` with `a_i = |W_i|²`.
+    """Plug-in total for random directions with given norms: a guide that costs nothing.
 
-    Biased low (Jensen), by tens of percent for very unequal norms or small `D`.
+    `Σ_i a_i / (a_i + Σ_{j≠i} a_j / D)` with `a_i = |W_i|²`. Biased low (Jensen), by tens of percent for very unequal
+    norms or small `D`: `report` draws what a total is to be judged by.
+
+    Args:
+        row_norm: norms of the rows, in any unit.
+        d_hidden: dimension `D` of the rows.
+
+    Returns:
+        The total, in dimensions.
+
+    Example:
+        >>> round(isotropic_total(torch.ones(100), 10), 4)  # N D / (N + D - 1)
+        9.1743
+
+    Source: ours.
     """
     squared_norm = relative(row_norm).square()
     others = squared_norm.sum() - squared_norm
