@@ -64,8 +64,9 @@ def test_linear_layers() -> None:
 
 
 def test_linear_layers_of_transformers_store_inputs_first() -> None:
-    pytorch_utils = pytest.importorskip("transformers.pytorch_utils")
-    layer = pytorch_utils.Conv1D(2, 3)
+    from transformers.pytorch_utils import Conv1D
+
+    layer = Conv1D(2, 3)
     nn.init.normal_(layer.weight)
     matrix = module_matrices(layer)["weight"]
     assert (matrix.kind, matrix.stored_shape) == ("linear", (3, 2))

@@ -9,8 +9,10 @@ from ._features import features_from_labels as features_from_labels
 from ._features import features_from_probes as features_from_probes
 from ._files import WeightFile as WeightFile
 from ._files import load as load
+from ._lightning import LightningCallback as LightningCallback
 from ._logs import to_tensorboard as to_tensorboard
 from ._logs import to_wandb as to_wandb
+from ._metric import CapacityMetric as CapacityMetric
 from ._modules import ModuleMatrix as ModuleMatrix
 from ._modules import module_matrices as module_matrices
 from ._monitor import CapacityMonitor as CapacityMonitor
@@ -18,3 +20,4 @@ from ._monitor import Log as Log
 from ._record import Recording as Recording
 from ._record import record as record
 from ._stored import StoredMatrix as StoredMatrix
+from ._transformers import TransformersCallback as TransformersCallback

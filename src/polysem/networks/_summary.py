@@ -53,9 +53,9 @@ def summarise(rows: Float[Tensor, "n_features d_hidden"], norm: Norm = "raw") ->
 
     `tr M² = Σ_i a_i² / C_i` with `a_i = |W_i|²`, so the effective rank needs no product beyond those of capacity.
     """
-    C = capacity(rows, norm=norm).double().cpu()
+    C = capacity(rows, norm=norm).cpu().double()
     row_norm = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.promote_types(rows.dtype, torch.float32))
-    row_norm = row_norm.double().cpu()
+    row_norm = row_norm.cpu().double()
     if norm == "unit":
         row_norm = (row_norm > 0).double()
     kinds = classify(C, row_norm)
