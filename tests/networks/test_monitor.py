@@ -220,9 +220,9 @@ def test_what_is_watched() -> None:
 
 
 def test_large_matrices_are_watched_only_if_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_watched, "MOST_WORK", 2 * 12 * 5**2)
-    network = language_model()  # 2 · 12 · 7² at the head
-    with pytest.warns(UserWarning, match=r"not watched: 4.weight \(1e\+03 multiply-adds\)"):
+    monkeypatch.setattr(_watched, "MOST_WORK", 2 * 12 * 5**2 + 2 * 5**3)
+    network = language_model()  # 2 · 12 · 7² + 2 · 7³ at the head
+    with pytest.warns(UserWarning, match=r"not watched: 4.weight \(2e\+03 multiply-adds\)"):
         monitor = CapacityMonitor(network)
     assert monitor.history.matrix.values.tolist() == ["0.weight", "1.weight"]
     assert CapacityMonitor(network, {"4.weight": "rows"}).history.matrix.values.tolist() == ["4.weight"]
@@ -264,6 +264,25 @@ def test_weights_of_any_precision(dtype: torch.dtype) -> None:
     layer = nn.Linear(4, 9, dtype=dtype)
     total = CapacityMonitor(layer).measure()["capacity/weight/total"]
     assert total == pytest.approx(float(reference.capacity(layer.weight.detach()).sum()), rel=1e-5)
+
+
+def test_few_features_in_many_dimensions() -> None:
+    layer = nn.Linear(40, 6)
+    with torch.no_grad():
+        layer.weight *= torch.tensor([1e-5, 1e-3, 1, 1, 1, 0])[:, None]
+    W = layer.weight.detach()
+    for norm, rows in (("raw", W), ("unit", nn.functional.normalize(W.double()))):
+        monitor = CapacityMonitor(layer, norm=norm, follow={"weight": range(6)})
+        numbers = monitor.measure()
+        found = torch.from_numpy(monitor.history.followed_capacity.values[0])
+        assert_close(found, reference.capacity(rows), rtol=1e-6, atol=1e-12)
+        M = rows.double().T @ rows.double()
+        assert numbers["capacity/weight/effective_rank"] == pytest.approx(float(M.trace() ** 2 / (M @ M).trace()))
+        assert numbers["capacity/weight/total_per_dimension"] == pytest.approx(float(found.sum()) / 40)
+    with torch.no_grad():
+        layer.weight[2, 7] = torch.inf
+    with pytest.warns(RuntimeWarning, match=r"NaN or infinity in row 2 \(1 such rows\)"):
+        monitor.measure()
 
 
 def test_a_layer_of_zeros() -> None:

@@ -29,10 +29,10 @@ class CapacityMonitor:
     ignored, impure and pure, and quantiles of capacity.
 
     It never changes training: it reads weights without a graph, on their device, uses no random numbers and touches
-    no mode. Weights trained with and without it are equal to the bit. A measurement takes about `2 N D²` multiply-adds
-    per matrix (4 to 8 times the time where float32 does not suffice, see `capacity`), and moves `2 N` numbers to the
-    CPU. Beside `3 P T` multiply-adds of a training step with `P` parameters on `T` tokens that is a share
-    `2 D / (3 T every)`: 0.3 % at `D = 512`, `T = 1024`, `every = 100`.
+    no mode. Weights trained with and without it are equal to the bit. A measurement takes about `2 N D² + 2 D³`
+    multiply-adds per matrix, `N² D + 4 N³` in float64 where `2 N ≤ D`, several times the time where float32 does not
+    suffice (see `capacity`), and moves `2 N` numbers to the CPU. A training step with `P` parameters on `T` tokens
+    takes `3 P T`; so the monitor adds about `2 D / (3 T every)`: 0.3 % at `D = 512`, `T = 1024`, `every = 100`.
 
     Weights with a NaN or infinity are no reason to stop: their numbers are NaN, their counts 0, and a warning names the
     first bad row.

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from polysem._checks import finite_rows
 from polysem.measure import FeatureClass, Norm, capacity, classify, isotropic_total
 
 
@@ -47,13 +48,21 @@ class Summary:
         }
 
 
+def work(n_features: int, d_hidden: int) -> int:
+    """Multiply-adds that `summarise` takes, about."""
+    if 2 * n_features <= d_hidden:
+        return n_features**2 * d_hidden + 4 * n_features**3
+    return 2 * n_features * d_hidden**2 + 2 * d_hidden**3
+
+
 @torch.no_grad()
 def summarise(rows: Float[Tensor, "n_features d_hidden"], norm: Norm = "raw") -> Summary:
     """Measure rows on their device, without a graph; nothing but capacities and norms leaves it.
 
     `tr M² = Σ_i a_i² / C_i` with `a_i = |W_i|²`, so the effective rank needs no product beyond those of capacity.
     """
-    C = capacity(rows, norm=norm).cpu().double()
+    finite_rows("W", rows)
+    C = capacity(_turned(rows), norm=norm).cpu().double()
     row_norm = torch.linalg.vector_norm(rows, dim=-1, dtype=torch.promote_types(rows.dtype, torch.float32))
     row_norm = row_norm.cpu().double()
     if norm == "unit":
@@ -62,6 +71,12 @@ def summarise(rows: Float[Tensor, "n_features d_hidden"], norm: Norm = "raw") ->
     n_ignored, n_impure, n_pure = (int((kinds == kind).sum()) for kind in FeatureClass)
     null = isotropic_total(row_norm, rows.shape[-1])
     return Summary(C, rows.shape[-1], null, _effective_rank(C, row_norm), n_ignored, n_impure, n_pure)
+
+
+def _turned(rows: Tensor) -> Tensor:
+    """Few rows in many dimensions: the same inner products in as many dimensions as there are rows."""
+    n_features, d_hidden = rows.shape
+    return rows if 2 * n_features > d_hidden else torch.linalg.qr(rows.double().mT, mode="r").R.mT
 
 
 def _effective_rank(C: Tensor, row_norm: Tensor) -> float:

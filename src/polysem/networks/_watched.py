@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from polysem._checks import require
 from polysem.networks._modules import Features, ModuleMatrix, module_matrices
+from polysem.networks._summary import work
 
 MOST_WORK = 1e11
-"""Multiply-adds of one measurement, `2 N D²`, above which a matrix is watched only if it is named."""
+"""Multiply-adds of one measurement above which a matrix is watched only if it is named."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,8 +53,7 @@ class Watched:
     @property
     def work(self) -> int:
         """Multiply-adds of one measurement."""
-        n_features, d_hidden = self.shape
-        return 2 * n_features * d_hidden**2
+        return work(*self.shape)
 
     def rows(self) -> Tensor:
         """The features as they are now."""
@@ -80,7 +80,7 @@ def watched(module: nn.Module, matrices: Mapping[str, Features] | None) -> list[
         require(len(matching) > 0, "matrices", pattern, f"a name or pattern of {_listed(known)}")
         for matrix in matching:
             found = Watched(matrix, features)
-            require(found.work > 0, found.name, found.shape, "of at least one feature and one dimension")
+            require(min(found.shape) > 0, found.name, found.shape, "of at least one feature and one dimension")
             chosen.setdefault(found.name, found)
     return list(chosen.values())
 
@@ -95,7 +95,7 @@ def _by_default(layers: list[ModuleMatrix]) -> list[Watched]:
             UserWarning,
             stacklevel=4,
         )
-    kept = [one for one in found if 0 < one.work <= MOST_WORK]
+    kept = [one for one in found if min(one.shape) > 0 and one.work <= MOST_WORK]
     require(len(kept) > 0, "module", _listed(layers), "a network with embeddings or linear layers, or name `matrices`")
     return kept
 
