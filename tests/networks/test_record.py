@@ -174,3 +174,19 @@ def test_bad_input() -> None:
     ):
         model.blocks[0](torch.ones(5, 6))
     assert n_hooks(model) == 0
+
+
+def test_hidden_states_are_those_that_transformers_gives() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    for family, config, names in (
+        ("BertModel", transformers.BertConfig(vocab_size=20, **sizes), ["embeddings", "encoder.layer.[0-9]"]),
+        ("GPT2Model", transformers.GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2), ["drop", "h.[0-9]"]),
+    ):
+        model = getattr(transformers, family)(config).eval()
+        tokens = torch.randint(20, (3, 5), generator=torch.Generator().manual_seed(0))
+        with torch.no_grad(), record(model, names) as seen:
+            given = model(tokens, output_hidden_states=True).hidden_states
+        last = 3 if family == "BertModel" else 2  # GPT-2 normalises what it gives last
+        for h, expected in list(zip(seen.values(), given, strict=True))[:last]:
+            assert torch.equal(h, expected)

@@ -83,8 +83,8 @@ def record(
 
     Args:
         module: the network.
-        layers: names in `module.named_modules()` (of a TransformerLens model: its hook names), or patterns with `*`,
-            `?` and `[...]` that match some; "" is the network itself. Each with activations
+        layers: names in `module.named_modules()` (of a TransformerLens model: its hook names), or patterns with `*`
+            (dots too), `?` and `[...]` that match some; "" is the network itself. Each with activations
             `[n_samples, *positions, d_hidden]`, or first in a tuple. One that runs several times in a pass is recorded
             each time.
         of: "output", or "input": the first argument.
