@@ -153,6 +153,29 @@ def test_latents_of_the_true_dictionary_have_the_capacities_of_its_rows() -> Non
     assert float(found.capacity[5]) == float(found.explained[5]) == 0
 
 
+def test_layers_prices_what_was_found() -> None:
+    decoder, encoder = drawn(6, 4), drawn(6, 4, seed=1)
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3)).double()
+    h = drawn(500, 4, seed=2)
+    with record(network, ["0"]) as seen:
+        network(h)
+    latents = (seen["0"] @ encoder.mT).relu()
+    found = features_from_dictionary(seen["0"], latents, encoder=encoder, decoder=decoder)
+    (layer,) = layers(
+        network,
+        h,
+        lambda y, h: y.square().sum(-1),
+        ["0"],
+        features=latents,
+        embedding={"0": decoder},
+        readout={"0": found.readout},
+        held_out=False,
+    )
+    torch.testing.assert_close(layer.embedding, found.embedding)
+    torch.testing.assert_close(layer.capacity, found.capacity)
+    torch.testing.assert_close(layer.explained, found.explained)
+
+
 def test_single_inputs_of_an_autoencoder_give_its_rows() -> None:
     model = TiedAutoencoder(7, 3, generator=torch.Generator().manual_seed(0))
     network = nn.Sequential(nn.Linear(7, 3, bias=False), nn.Linear(3, 7))
