@@ -12,6 +12,7 @@ import torch
 from torch.testing import assert_close
 
 from drawn import numbers
+from made_addition import made_addition
 from made_one_by_one import made_one_by_one
 from made_transformers import made_transformers
 from polysem import plots, studies
@@ -137,6 +138,7 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "searching", plots.searching_figures(studies.searching(sought))
     text = studies.WordsConfig(n_words=20, d_hidden=4, n_neurons=4, steps=20, batch_size=32, held_out=1000)
     yield "words", plots.words_figures(studies.words(text))
+    yield "addition", [("waves", plots.addition_figure(studies.addition(made_addition(9), draws=2)))]
     small = studies.TreatingConfig(
         n_features=3,
         d_hidden=1,
@@ -165,10 +167,11 @@ def figures() -> Figures:
 def test_these_are_all(figures: Figures) -> None:
     assert (
         len(figures)
-        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2
+        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 2 + 1
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
+        "addition_figure",
         "capacity_figure",
         "comparison_figures",
         "errata_figure",
@@ -195,6 +198,7 @@ def test_these_are_all(figures: Figures) -> None:
         "treating_figures",
         "width_figures",
         "without_diminishing_figures",
+        "words_figures",
     }
 
 
@@ -262,9 +266,11 @@ def test_json_carries_the_figure_whole(figures: Figures) -> None:
         compared = 0
         for trace, again in zip(figure.data, back.data, strict=True):
             for key in {"x", "y", "z"} & set(trace.to_plotly_json()):
-                if not isinstance(trace[key][0], str):
+                if isinstance(trace[key][0], str):
+                    assert list(again[key]) == list(trace[key])
+                else:
                     assert_close(numbers(again[key]), numbers(trace[key]), rtol=0, atol=0, equal_nan=True)
-                    compared += 1
+                compared += 1
         assert compared >= 2 * len(figure.data) or figure.data[0].type == "heatmap"
 
     each(check, figures)

@@ -1,39 +1,15 @@
 """A transformer that adds: it is the one that was trained, and waves are found where they are."""
 
-import math
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
 
+from made_addition import made_addition
 from polysem.measure import FeatureClass
 from polysem.plots import addition_figure
 from polysem.studies import Addition, AdditionTransformer, addition
-
-
-def made(modulus: int, d: int = 12, frequencies: tuple[int, ...] = (1, 3)) -> dict[str, Tensor]:
-    """Random weights, but for tokens that are waves of some frequencies in directions of their own."""
-    generator = torch.Generator().manual_seed(0)
-
-    def drawn(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=generator) / math.sqrt(d)
-
-    angle = 2 * math.pi * torch.outer(torch.arange(modulus), torch.tensor(frequencies)) / modulus
-    waves = torch.stack([angle.cos(), angle.sin()], -1).flatten(1)
-    directions, _ = torch.linalg.qr(drawn(d, waves.shape[1]))
-    heads = {f"blocks.0.attn.W_{name}": drawn(2, d, 4) for name in "QKV"}
-    return {
-        "tok_embed.weight": torch.cat([waves @ directions.mT, drawn(1, d)]),
-        "pos_embed.weight": drawn(3, d),
-        **heads,
-        "blocks.0.attn.W_O": drawn(2, 4, d),
-        "blocks.0.mlp.W_in.weight": drawn(20, d),
-        "blocks.0.mlp.W_in.bias": drawn(20),
-        "blocks.0.mlp.W_out.weight": drawn(d, 20),
-        "blocks.0.mlp.W_out.bias": drawn(d),
-        "unembed.weight": drawn(modulus + 1, d),
-    }
 
 
 def logits_by_hand(w: dict[str, Tensor], tokens: list[int]) -> Tensor:
@@ -52,14 +28,14 @@ def logits_by_hand(w: dict[str, Tensor], tokens: list[int]) -> Tensor:
 
 
 def test_logits_are_those_computed_by_hand() -> None:
-    w = made(7)
+    w = made_addition(7)
     tokens = [[3, 5, 7], [0, 6, 7]]
     expected = torch.stack([logits_by_hand(w, sequence) for sequence in tokens])
     torch.testing.assert_close(AdditionTransformer(w)(torch.tensor(tokens)), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_waves_in_directions_of_their_own_are_pure_and_numbers_share_them() -> None:
-    found = addition(made(31), draws=5)
+    found = addition(made_addition(31), draws=5)
     assert found.represented.tolist() == [1, 3]
     pure = found.waves.capacity > 0.95
     # Waves that are not there have rows of rounding, whose capacity means nothing.
@@ -105,7 +81,7 @@ def test_prices_of_the_whole_loss_say_nothing_of_numbers(trained: Addition) -> N
 
 
 def test_figure() -> None:
-    found = addition(made(31), draws=5)
+    found = addition(made_addition(31), draws=5)
     figure = addition_figure(found)
     assert [trace.name for trace in figure.data] == ["numbers", "waves, not ignored", "waves, ignored"]
     assert len(figure.data[0].x) == 31
@@ -116,6 +92,6 @@ def test_figure() -> None:
 @pytest.mark.bad_input
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="modulus must be an odd number above 2, got 8"):
-        addition(made(8))
+        addition(made_addition(8))
     with pytest.raises(KeyError, match="unembed.weight"):
-        addition({name: value for name, value in made(7).items() if name != "unembed.weight"})
+        addition({name: value for name, value in made_addition(7).items() if name != "unembed.weight"})
