@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import plotly.io
 import pytest
 import torch
+import xarray as xr
 from torch.testing import assert_close
 
 from drawn import numbers
@@ -17,6 +18,7 @@ from made_one_by_one import made_one_by_one
 from made_transformers import made_transformers
 from polysem import plots, studies
 from polysem.measure import report
+from polysem.networks import CapacityMonitor
 
 Figures = dict[str, go.Figure]
 
@@ -64,6 +66,13 @@ def predicted_capacities() -> studies.Prediction:
     )
     with TemporaryDirectory() as folder:
         return studies.prediction(config, Path(folder) / "store.zarr")
+
+
+def watched() -> xr.Dataset:
+    network = torch.nn.Sequential(torch.nn.Linear(4, 5), torch.nn.Linear(5, 4), torch.nn.Linear(4, 6))
+    with CapacityMonitor(network, every=1) as monitor:
+        monitor.step()
+    return monitor.history
 
 
 def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
@@ -154,6 +163,7 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         digits_samples=100,
     )
     yield "treating", plots.treating_figures(studies.treating(small))
+    yield "trajectories", [("all", plots.capacity_trajectories(watched()))]
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
@@ -167,7 +177,7 @@ def figures() -> Figures:
 def test_these_are_all(figures: Figures) -> None:
     assert (
         len(figures)
-        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 2 + 1
+        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 2 + 1 + 1
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {

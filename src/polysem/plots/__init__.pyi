@@ -26,6 +26,7 @@ from ._superposition import superposition_figures as superposition_figures
 from ._superposition import superposition_map as superposition_map
 from ._trained import capacity_figure as capacity_figure
 from ._trained import gram_figure as gram_figure
+from ._trajectories import capacity_trajectories as capacity_trajectories
 from ._transformer import transformer_figures as transformer_figures
 from ._treating import treating_figures as treating_figures
 from ._width import width_figures as width_figures
