@@ -66,3 +66,12 @@ def test_features_inside_a_network_as_in_the_readme(tmp_path: Path) -> None:
     assert [line.split()[0] for line in lines] == ["0", "1", "2"]
     found = [re.search(r"capacity (.*) of 5 features .* samples: .* to (.*)\); explained", line) for line in lines]
     assert all(match is not None and float(match[1]) > float(match[2]) for match in found)
+
+
+def test_capacity_while_a_network_trains_as_in_the_readme(tmp_path: Path) -> None:
+    lines = run_from_the_readme("Capacity while your network trains", tmp_path).splitlines()
+    assert lines[0].split() == ["matrix", "0.weight", "1.weight"]
+    table = [[float(value) for value in line.split()] for line in lines[2:]]
+    assert [row[0] for row in table] == [0, 100, 200, 300, 400]
+    assert all(last > first for first, last in zip(table[0][1:], table[-1][1:], strict=True))
+    assert (tmp_path / "trajectories.html").stat().st_size > 10_000
