@@ -70,6 +70,7 @@ def test_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         run.log({"loss": 1.0})
         history = watched(to_wandb(run)).history.sel(matrix="weight")
         run.log({"loss": 0.5})
+    wandb.teardown()  # ends the process that writes the file
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     rows, axes = [], {}
     for data in records(path.read_bytes()):
