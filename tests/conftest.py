@@ -17,6 +17,8 @@ settings.register_profile("ci", derandomize=True)  # a change is judged on what 
 if os.environ.get("CI"):
     settings.load_profile("ci")
 
+collect_ignore_glob = ["networks/published/*"]  # scripts that need other libraries, each in its own environment
+
 torch.set_num_threads(1)  # the suite's matrices are small, and its workers share the cores
 
 
@@ -66,3 +68,12 @@ def addition_file() -> Path:
     if not file.is_file():
         pytest.skip(f"{file} is not there")
     return file
+
+
+@pytest.fixture(scope="session")
+def sae_rf_folder() -> Path:
+    """The folder with five sparse autoencoders of radio-signal classifiers, which lies beside the project."""
+    folder = Path(__file__).parents[2] / "shared" / "data" / "sae-rf"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    return folder

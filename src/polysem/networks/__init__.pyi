@@ -1,6 +1,9 @@
 from ._analyze import Analysis as Analysis
 from ._analyze import analyze as analyze
 from ._bytes import WeightFileError as WeightFileError
+from ._dictionary import Dictionary as Dictionary
+from ._dictionary import dictionary as dictionary
+from ._dictionary import holds_dictionary as holds_dictionary
 from ._directions import DirectionsNull as DirectionsNull
 from ._directions import FeatureDirections as FeatureDirections
 from ._features import features_from_dictionary as features_from_dictionary
@@ -19,5 +22,7 @@ from ._monitor import CapacityMonitor as CapacityMonitor
 from ._monitor import Log as Log
 from ._record import Recording as Recording
 from ._record import record as record
+from ._sae_layouts import DICTIONARY_LAYOUTS as DICTIONARY_LAYOUTS
+from ._sae_layouts import DictionaryLayout as DictionaryLayout
 from ._stored import StoredMatrix as StoredMatrix
 from ._transformers import TransformersCallback as TransformersCallback
