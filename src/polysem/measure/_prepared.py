@@ -47,3 +47,48 @@ class PreparedRows:
             part = None if self.scale is None else self.scale[start : start + len(block)]
             yield prepare(block.detach().to(torch.float64), self.norm, part)
             start += len(block)
+
+
+@dataclass(frozen=True)
+class ChosenRows:
+    """Some rows of a source, in their order.
+
+    Attributes:
+        rows: the source.
+        keep: which of its rows, bool `[n_features]`.
+    """
+
+    rows: RowBlocks
+    keep: Tensor
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """`(n_kept, d_hidden)`."""
+        return int(self.keep.sum()), self.rows.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point dtype of the rows."""
+        return self.rows.dtype
+
+    def blocks(self) -> Iterator[Tensor]:
+        """Yield what is kept of each block, as far as anything is."""
+        start = 0
+        for block in self.rows.blocks():
+            kept = block[self.keep[start : start + len(block)]]
+            start += len(block)
+            if len(kept):
+                yield kept
+
+
+def side_by_side(first: RowBlocks, second: RowBlocks) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pairs of equally many consecutive rows of two sources with the same number of rows."""
+    others = second.blocks()
+    rest = torch.zeros(0)
+    for block in first.blocks():
+        while len(block):
+            if not len(rest):
+                rest = next(others)
+            n = min(len(block), len(rest))
+            yield block[:n], rest[:n]
+            block, rest = block[n:], rest[n:]
