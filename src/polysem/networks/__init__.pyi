@@ -1,6 +1,16 @@
 from ._analyze import Analysis as Analysis
 from ._analyze import analyze as analyze
+from ._analyze_dictionary import Dead as Dead
+from ._analyze_dictionary import DictionaryAnalysis as DictionaryAnalysis
+from ._analyze_dictionary import analyze_dictionary as analyze_dictionary
+from ._best_matches import Chance as Chance
+from ._best_matches import Estimate as Estimate
+from ._best_matches import OneWay as OneWay
 from ._bytes import WeightFileError as WeightFileError
+from ._compare_dictionaries import DictionaryComparison as DictionaryComparison
+from ._compare_dictionaries import compare_dictionaries as compare_dictionaries
+from ._compare_seeds import SeedComparison as SeedComparison
+from ._compare_seeds import compare_seeds as compare_seeds
 from ._dictionary import Dictionary as Dictionary
 from ._dictionary import dictionary as dictionary
 from ._dictionary import holds_dictionary as holds_dictionary
