@@ -114,7 +114,7 @@ def test_dead_latents_are_left_out(tmp_path: Path) -> None:
     assert told.response is not None
     assert_close(told.response, reference.response_capacity(W[kept], V[kept]))
     assert set(told.nearest.index.tolist()) <= set(kept)
-    assert "2 are silent by the frequencies given" in told.dead.says
+    assert "2 silent by the frequencies given" in told.dead.says
 
 
 def test_frequencies_that_the_file_carries(tmp_path: Path) -> None:

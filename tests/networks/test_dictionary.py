@@ -279,7 +279,7 @@ def test_transcoders(tmp_path: Path) -> None:
     found = dictionary(path)
     assert found.transcoder
     assert (found.d_in, found.d_out) == (D_IN, 4)
-    assert "R^6 to R^4" in found.says
+    assert "from 6 dimensions to 4" in found.says
     circuit_tracer(tmp_path)
     assert dictionary(tmp_path / "layer_0.safetensors", transcoder=True).transcoder
 

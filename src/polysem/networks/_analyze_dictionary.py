@@ -50,15 +50,10 @@ class Dead:
     @property
     def says(self) -> str:
         """How many there are, and what is not known, in a sentence."""
-        zero = (
-            f"{len(self.zero_decoder):,} latents have a zero decoder row and {len(self.zero_encoder):,} a zero encoder"
-        )
+        zero = f"{len(self.zero_decoder):,} with a zero decoder row, {len(self.zero_encoder):,} with a zero encoder row"
         if self.silent is None:
-            return (
-                f"{zero}; which others are never active, because nothing beats their bias or the other latents, cannot "
-                "be told from weights, only from activations (firing=)"
-            )
-        return f"{zero}; {len(self.silent):,} are silent by the frequencies {self.firing_known_from}"
+            return f"{zero}; silent ones cannot be told from weights"
+        return f"{zero}, {len(self.silent):,} silent by the frequencies {self.firing_known_from}"
 
 
 @dataclass(frozen=True)

@@ -40,11 +40,14 @@ class Chance:
             latents whose place they take.
         means: mean best |cosine| of each draw `[n_draws]`.
         cosines: best |cosine| of every direction of every draw, ascending.
+        correlations: of each draw, Spearman's correlation of best |cosine| and the capacity that the directions would
+            have among the latents `[n_draws]`; NaN where there are too few.
     """
 
     kind: Kind
     means: Float[Tensor, " n_draws"]
     cosines: Float[Tensor, " n"]
+    correlations: Float[Tensor, " n_draws"]
 
     @property
     def mean(self) -> float:
@@ -98,7 +101,11 @@ class OneWay:
 
     @property
     def capacity_and_cosine(self) -> Estimate:
-        """Spearman's correlation of capacity and best |cosine| over the latents."""
+        """Spearman's correlation of capacity and best |cosine| over the latents.
+
+        Chance alone correlates them: latents in crowded directions have little capacity, and where the other
+        dictionary crowds into the same directions, large best cosines. `covariance.correlations` says how much.
+        """
         return rank_correlation(self.capacity, self.cosine.abs())
 
 

@@ -81,6 +81,9 @@ class DictionaryComparison:
             low, high = which.interval
             return f"{which.mean:.4f} (95 % interval {low:.4f} to {high:.4f}, {len(which.means)} draws)"
 
+        def spread(draws: Tensor) -> str:
+            return f"{float(draws.mean()):.3f} (from {float(draws.min()):.3f} to {float(draws.max()):.3f})"
+
         def line(label: str, *values: str) -> tuple[str, str, str]:
             return label, values[0], values[-1]
 
@@ -93,6 +96,7 @@ class DictionaryComparison:
             line(f"shared (|cosine| ≥ {self.shared_above:g})", *share),
             line("capacity, shared less others", *(str(way.capacity_difference(self.shared_above)) for way in ways)),
             line("rank correlation of capacity and best |cosine|", *(str(way.capacity_and_cosine) for way in ways)),
+            line("the same, null of same second moments", *(spread(way.covariance.correlations) for way in ways)),
         ]
         if self.matched_cosine is not None:
             n = int((self.matched_cosine.abs() >= self.shared_above).sum())
@@ -116,6 +120,7 @@ class DictionaryComparison:
                 "shared": float(one.shared(self.shared_above).double().mean()),
                 "capacity_difference": vars(one.capacity_difference(self.shared_above)),
                 "capacity_and_cosine": vars(one.capacity_and_cosine),
+                "capacity_and_cosine_by_chance": one.covariance.correlations.tolist(),
             }
 
         cosine = self.matched_cosine
@@ -238,12 +243,16 @@ def _one_way(own: _Kept, others: _Kept, draws: int, seed: int) -> OneWay:
 def _chance(kind: Kind, root: Tensor, own: _Kept, others: _Kept, draws: int, seed: int) -> Chance:
     """Best |cosine| of Gaussian directions `z root` with the latents of the other dictionary, draw by draw."""
     n = max(1, min(len(own.latents), _PROBES))
-    cosines = []
+    cosines, correlations = [], []
     for draw in range(draws):
         state = int(np.random.SeedSequence([seed, kind == "isotropic", draw]).generate_state(1, np.uint64)[0])
         directions = torch.randn(n, len(root), generator=torch.Generator().manual_seed(state)) @ root
         cosines.append(nearest(directions, others.decoder).cosine.abs())
-    return Chance(kind, torch.stack([drawn.mean() for drawn in cosines]), torch.cat(cosines).sort().values)
+        units = torch.nn.functional.normalize(directions.double(), dim=1)
+        capacity = 1 / torch.linalg.vecdot(units @ own.operator, units).clamp(min=1e-300)
+        correlations.append(rank_correlation(capacity, cosines[-1]).value)
+    means = torch.stack([drawn.mean() for drawn in cosines])
+    return Chance(kind, means, torch.cat(cosines).sort().values, torch.tensor(correlations, dtype=torch.float64))
 
 
 def _root(moments: Tensor) -> Tensor:

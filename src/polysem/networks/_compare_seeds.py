@@ -46,15 +46,17 @@ class SeedComparison:
 
     @property
     def replication(self) -> Estimate:
-        """Rank correlation of capacity and best |cosine|: mean over dictionaries, each one's mean over the others.
+        """Rank correlation of capacity and best |cosine| less that by chance (same second moments).
 
-        The interval is Student's over the dictionaries, which are what was drawn anew; latents are not.
+        The mean over dictionaries, each one's mean over the others. The interval is Student's over the dictionaries,
+        which are what was drawn anew; latents are not.
         """
         k = len(self.dictionaries)
-        ways = self.ways
-        each = torch.tensor(
-            [sum(ways[i, j].capacity_and_cosine.value for j in range(k) if j != i) / (k - 1) for i in range(k)]
-        )
+        excess = {
+            place: way.capacity_and_cosine.value - float(way.covariance.correlations.mean())
+            for place, way in self.ways.items()
+        }
+        each = torch.tensor([sum(excess[i, j] for j in range(k) if j != i) / (k - 1) for i in range(k)])
         half = float(stdtrit(k - 1, 0.975)) * float(each.std()) / k**0.5
         return Estimate(float(each.mean()), float(each.mean()) - half, float(each.mean()) + half)
 

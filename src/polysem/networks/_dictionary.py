@@ -59,10 +59,12 @@ class Dictionary:
     def says(self) -> str:
         """What was read, in a sentence."""
         kind = "transcoder" if self.transcoder else "sparse autoencoder"
-        width = f"R^{self.d_in}" if not self.transcoder else f"R^{self.d_in} to R^{self.d_out}"
+        width = (
+            f"from {self.d_in:,} dimensions to {self.d_out:,}" if self.transcoder else f"in {self.d_in:,} dimensions"
+        )
         checks = " and ".join(self.checked) or "nothing: the layout was given"
         return (
-            f"{kind} of {self.d_sae:,} latents on {width}, layout {self.layout.name} ({self.layout.reading}), "
+            f"{kind} of {self.d_sae:,} latents {width}, layout {self.layout.name} ({self.layout.reading}), "
             f"checked against {checks}"
         )
 
@@ -113,8 +115,8 @@ def dictionary(
         ...     np.savez(f"{folder}/params.npz", W_enc=np.ones((4, 9)), W_dec=np.ones((9, 4)), b_dec=np.zeros(4))
         ...     found = dictionary(folder)
         >>> found.says
-        'sparse autoencoder of 9 latents on R^4, layout gemma-scope (latents are the columns of W_enc and the rows of
-        W_dec), checked against b_dec[4]'
+        'sparse autoencoder of 9 latents in 4 dimensions, layout gemma-scope (latents are the columns of W_enc and the
+        rows of W_dec), checked against b_dec[4]'
 
     Source: ours; layouts as published by SAELens, dictionary_learning, Gemma Scope, sparsify, OpenAI, circuit-tracer.
     """

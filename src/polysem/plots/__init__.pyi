@@ -1,6 +1,9 @@
 from ._addition import addition_figure as addition_figure
 from ._comparison import comparison_figures as comparison_figures
 from ._comparison import family_figures as family_figures
+from ._dictionary import dictionary_figures as dictionary_figures
+from ._dictionary_pairs import dictionary_pair_figures as dictionary_pair_figures
+from ._dictionary_pairs import dictionary_seeds_figures as dictionary_seeds_figures
 from ._equal_returns import locking_figures as locking_figures
 from ._equal_returns import pair_figure as pair_figure
 from ._equal_returns import price_figure as price_figure

@@ -3,13 +3,10 @@
 import math
 
 import plotly.graph_objects as go
-import torch
 
 from polysem.measure import CapacityReport
-from polysem.plots._style import FIRST, IMPURE_SCALE, NULL, SECOND, array, log_axis, styled
-
-MOST_MARKERS = 2000
-"""More features than this are shown as a density instead of one marker each."""
+from polysem.plots._cloud import add_cloud
+from polysem.plots._style import FIRST, NULL, SECOND, array, log_axis, styled
 
 
 def report_figures(report: CapacityReport) -> list[tuple[str, go.Figure]]:
@@ -60,31 +57,8 @@ def _norms(report: CapacityReport) -> go.Figure:
     shown = (report.row_norm > 0) & (report.capacity > 0)
     norm, capacity = report.row_norm[shown], report.capacity[shown]
     figure = go.Figure()
-    if len(norm) > MOST_MARKERS:
-        counts, x_edges, y_edges = _density(norm.log10(), capacity.log10())
-        figure.add_heatmap(
-            x=array(10 ** ((x_edges[1:] + x_edges[:-1]) / 2)),
-            y=array(10 ** ((y_edges[1:] + y_edges[:-1]) / 2)),
-            z=array(torch.where(counts > 0, counts.log10(), torch.nan)),
-            text=array(counts.int()),
-            colorscale=IMPURE_SCALE,
-            colorbar={
-                "title": {"text": "features"},
-                "thickness": 14,
-                "tickvals": list(range(7)),
-                "ticktext": [f"{10**k:,}" for k in range(7)],
-            },
-            hovertemplate="norm %{x:.3g}<br>capacity %{y:.3g}<br>%{text} features<extra></extra>",
-        )
-    else:
-        figure.add_scatter(
-            x=array(norm),
-            y=array(capacity),
-            mode="markers",
-            marker={"color": FIRST, "size": 6, "opacity": 0.6},
-            text=[f"feature {index}" for index in shown.nonzero()[:, 0].tolist()],
-            hovertemplate="%{text}<br>norm %{x:.3g}<br>capacity %{y:.3g}<extra></extra>",
-        )
+    names = [f"feature {index}" for index in shown.nonzero()[:, 0].tolist()]
+    add_cloud(figure, norm, capacity, names, ("norm", "capacity"))
     if len(norm):
         figure.update_xaxes(log_axis(float(norm.min()), float(norm.max())))
         figure.update_yaxes(log_axis(float(capacity.min()), float(capacity.max())))
@@ -95,20 +69,6 @@ def _norms(report: CapacityReport) -> go.Figure:
         y="capacity C",
         height=420,
     )
-
-
-def _density(x: torch.Tensor, y: torch.Tensor, bins: int = 60) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Counts `[y, x]` on a grid over both ranges, and the edges of its cells."""
-
-    def edges(values: torch.Tensor) -> torch.Tensor:
-        low, high = float(values.min()), float(values.max())
-        margin = max((high - low) * 0.01, 1e-3)
-        return torch.linspace(low - margin, high + margin, bins + 1, dtype=torch.float64)
-
-    x_edges, y_edges = edges(x), edges(y)
-    index = torch.bucketize(y, y_edges[1:-1]) * bins + torch.bucketize(x, x_edges[1:-1])
-    counts = torch.bincount(index, minlength=bins * bins).view(bins, bins).double()
-    return counts, x_edges, y_edges
 
 
 def _spectrum(report: CapacityReport) -> go.Figure:

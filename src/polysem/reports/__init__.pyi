@@ -1,4 +1,6 @@
 from ._analyze import analysis_page as analysis_page
+from ._dictionary import dictionaries_page as dictionaries_page
+from ._dictionary import dictionary_page as dictionary_page
 from ._figures import claim_figures as claim_figures
 from ._figures import write_figures as write_figures
 from ._output import claim as claim
