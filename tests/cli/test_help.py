@@ -11,7 +11,7 @@ import pytest
 from commands import Run, tree
 from polysem import cli
 
-COMMANDS = {"reproduce": cli.Reproduce, "analyze": cli.Analyze, "plan": cli.Plan}
+COMMANDS = {"reproduce": cli.Reproduce, "analyze": cli.Analyze, "compare": cli.Compare, "plan": cli.Plan}
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
@@ -53,6 +53,7 @@ def test_help_imports_nothing_heavy() -> None:
         ["reproduce", "--figures", "gif"],
         ["analyze"],
         ["analyze", "w.npy", "--features", "both"],
+        ["compare", "a", "b", "--norm", "both"],
         ["plan", "--kurtosis", "high"],
         ["plan", "--slab", "cauchy"],
         ["plan", "--sparsity", "0.1"],

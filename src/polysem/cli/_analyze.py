@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from polysem.cli._dictionary import run_dictionary
 from polysem.cli._print import print_json, print_table
 
 if TYPE_CHECKING:
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 class Analyze:
     """Measure the capacity of the features of a matrix in a weight file, beside random baselines.
 
-    Without --tensor, lists every matrix of the file with both readings. Reads .safetensors, .pt (weights only, nothing
+    A folder or file that holds a published sparse autoencoder and nothing else is measured whole. Of any other, without
+    --tensor, lists every matrix of the file with both readings. Reads .safetensors, .pt (weights only, nothing
     in it is executed), .npz and .npy, block by block: files larger than memory work.
 
     Example: polysem analyze model.safetensors --tensor embeddings.word_embeddings.weight --features rows
@@ -42,8 +44,15 @@ class Analyze:
     json: bool = False
     """Print numbers as JSON."""
 
+    layout: str | None = None
+    """How a sparse autoencoder is stored, where its file leaves it open: saelens, dictionary-learning, sparsify, ..."""
+    d_in: int | None = None
+    """Number of dimensions that a sparse autoencoder reads, where its file leaves it open."""
+
     def run(self) -> None:
         """List the matrices of the file, or measure one of them."""
+        if self.tensor is None and run_dictionary(self):
+            return
         from polysem.networks import load
 
         file = load(self.file)

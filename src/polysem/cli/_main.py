@@ -8,6 +8,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, subcommand
 
 from polysem.cli._analyze import Analyze
+from polysem.cli._compare import Compare
 from polysem.cli._plan import Plan
 from polysem.cli._reproduce import Reproduce
 from polysem.cli._sweep import Sweep
@@ -15,6 +16,7 @@ from polysem.cli._sweep import Sweep
 Command = (
     Annotated[Reproduce, subcommand("reproduce")]
     | Annotated[Analyze, subcommand("analyze")]
+    | Annotated[Compare, subcommand("compare")]
     | Annotated[Plan, subcommand("plan")]
     | Annotated[Sweep, subcommand("sweep")]
 )

@@ -73,8 +73,13 @@ class DictionaryComparison:
         """What the best cosines say beside chance."""
         return verdict([self.forward, self.backward], [self.centres])
 
+    @property
+    def header(self) -> tuple[str, str, str]:
+        """What the columns of `table` are."""
+        return "quantity", "first in second", "second in first"
+
     def table(self) -> list[tuple[str, str, str]]:
-        """Lines: quantity, first to second, second to first."""
+        """The comparison as labelled lines, both ways."""
         ways = (self.forward, self.backward)
 
         def chance(which: Chance) -> str:

@@ -65,6 +65,24 @@ class SeedComparison:
         """What the best cosines say beside chance."""
         return verdict(list(self.ways.values()), [pair.centres for pair in self.pairs])
 
+    @property
+    def header(self) -> tuple[str, ...]:
+        """What the columns of `table` are."""
+        return "dictionary", "latents", "total capacity / D", *(f"in {j + 1}" for j in range(len(self.dictionaries)))
+
+    def table(self) -> list[tuple[str, ...]]:
+        """A line for each dictionary: its capacity, and the mean best |cosine| in each other beside chance."""
+        k = len(self.dictionaries)
+        return [
+            (
+                f"{i + 1}: {one.name}",
+                f"{one.d_sae:,}",
+                f"{float(self.total[i]):.4f}",
+                *("" if i == j else f"{self.best[i, j]:.3f} (chance {self.chance[i, j]:.3f})" for j in range(k)),
+            )
+            for i, one in enumerate(self.dictionaries)
+        ]
+
     def to_dict(self) -> dict[str, object]:
         """The numbers, unrounded, for JSON."""
         return {

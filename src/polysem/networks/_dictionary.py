@@ -149,13 +149,14 @@ def dictionary(
 
 
 def holds_dictionary(path: str | PathLike[str]) -> bool:
-    """Whether the names in a folder or file are those of a known layout (its orientation may still be refused).
+    """Whether a folder or file holds a dictionary of a known layout, by its names, and no other matrices.
 
     Args:
         path: a folder or a weight file.
 
     Returns:
-        True where `dictionary` knows the names; False for anything else, readable or not.
+        True where `dictionary` knows the names (it may still refuse the orientation); False for anything else, readable
+        or not.
 
     Source: ours.
     """
@@ -163,7 +164,8 @@ def holds_dictionary(path: str | PathLike[str]) -> bool:
         entries = Entries(load(weight_file(path)), None)
     except WeightFileError:
         return False
-    return any(known.names(entries.shapes, entries.others) for known in DICTIONARY_LAYOUTS)
+    fitting = [known for known in DICTIONARY_LAYOUTS if known.names(entries.shapes, entries.others)]
+    return any(entries.hold_only(known.matrices) for known in fitting)
 
 
 def _named(layout: str | DictionaryLayout | None) -> tuple[DictionaryLayout, ...]:

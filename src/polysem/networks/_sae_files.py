@@ -17,6 +17,7 @@ WEIGHTS = ("sae_weights.safetensors", "sae.safetensors", "ae.pt", "params.npz", 
 
 _CONFIGS = ("cfg.json", "config.json")
 _NOT_WEIGHTS = ("sparsity.safetensors",)
+_SKIPS = {"w_skip", "affine_skip_connection"}
 _LARGEST_CONFIG = 2**20
 
 
@@ -52,7 +53,11 @@ class Entries:
     @property
     def skips(self) -> bool:
         """Whether there is a connection past the latents, as only transcoders have."""
-        return bool({"w_skip", "affine_skip_connection"} & set(self._names))
+        return bool(_SKIPS & set(self._names))
+
+    def hold_only(self, names: tuple[str, ...]) -> bool:
+        """Whether the file has no matrices but these and what goes with them."""
+        return len(self._file) == len(self.shapes) and set(self.shapes) <= {*names, *_SKIPS, "mean"}
 
     def matrix(self, name: str) -> StoredMatrix:
         """A matrix of the layout."""

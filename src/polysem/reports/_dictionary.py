@@ -64,7 +64,7 @@ def dictionaries_page(comparison: DictionaryComparison | SeedComparison) -> str:
             name="numbers",
             title="Numbers",
             text=(comparison.verdict,),
-            tables=(Table(("quantity", "first in second", "second in first"), tuple(comparison.table())),),
+            tables=(Table(comparison.header, tuple(comparison.table())),),
         ),
         Chapter("matches", "Matches", figures=tuple(dictionary_pair_figures(comparison)), wide=True),
         Chapter("reading", "How to read this", text=_comparing()),
@@ -75,10 +75,6 @@ def dictionaries_page(comparison: DictionaryComparison | SeedComparison) -> str:
 
 
 def _seeds_page(seeds: SeedComparison) -> str:
-    rows = tuple(
-        (f"{index + 1}: {one.name}", f"{one.d_sae:,}", f"{one.d_out:,}", f"{float(seeds.total[index]):.4f}")
-        for index, one in enumerate(seeds.dictionaries)
-    )
     numbers = [
         ("total capacity / D", _range(seeds.total.tolist())),
         ("rank correlation of capacity and best |cosine|, less chance", str(seeds.replication)),
@@ -92,7 +88,7 @@ def _seeds_page(seeds: SeedComparison) -> str:
             title="Numbers",
             text=(seeds.verdict,),
             tables=(
-                Table(("dictionary", "latents", "dimensions D", "total capacity / D"), rows),
+                Table(seeds.header, tuple(seeds.table())),
                 Table(("quantity", "value"), tuple(numbers)),
             ),
         ),
