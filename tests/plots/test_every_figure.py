@@ -14,9 +14,10 @@ from torch.testing import assert_close
 
 from drawn import numbers
 from made_addition import made_addition
+from made_dictionaries import gaussian, saved_dictionary
 from made_one_by_one import made_one_by_one
 from made_transformers import made_transformers
-from polysem import plots, studies
+from polysem import networks, plots, studies
 from polysem.measure import report
 from polysem.networks import CapacityMonitor
 
@@ -165,6 +166,11 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "treating", plots.treating_figures(studies.treating(small))
     yield "trajectories", [("all", plots.capacity_trajectories(watched()))]
     yield "errata", [("formula", plots.errata_figure(studies.errata(studies.ErrataConfig(n_matrices=3))))]
+    with TemporaryDirectory() as folder:
+        saved = [saved_dictionary(Path(folder), str(k), gaussian(k)) for k in range(3)]
+        yield "dictionary", plots.dictionary_figures(networks.analyze_dictionary(saved[0], draws=2))
+        yield "pair", plots.dictionary_pair_figures(networks.compare_dictionaries(*saved[:2], draws=2))
+        yield "seeds", plots.dictionary_seeds_figures(networks.compare_seeds(saved, draws=2))
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
 
@@ -178,12 +184,16 @@ def test_these_are_all(figures: Figures) -> None:
     assert (
         len(figures)
         == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 2 + 1 + 1
+        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 3 + 3 + 2
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
         "addition_figure",
         "capacity_figure",
         "comparison_figures",
+        "dictionary_figures",
+        "dictionary_pair_figures",
+        "dictionary_seeds_figures",
         "errata_figure",
         "family_figures",
         "flattening_figures",
