@@ -11,7 +11,7 @@ from polysem._checks import require
 from polysem.measure._prepared import ChosenRows, PreparedRows
 from polysem.measure._rows import RowBlocks
 
-_HELD_BYTES = 2**27
+_HELD_BYTES = 2**25
 """Rows that are searched for at once: the other matrix is read once for each such group."""
 
 
@@ -41,7 +41,7 @@ def nearest(
         index_i = argmax_j |cos(W_i, others_j)|
 
     Every pair is looked at: `O(n n_others D)` time, in float32 unless both are stored in float64; memory of bounded
-    size, whatever the matrices (a group of rows of at most 128 MiB, and a block).
+    size, whatever the matrices (a group of rows of at most 32 MiB, a block, and the cosines between them).
 
     Args:
         W: directions as rows; a tensor or a source of row blocks.

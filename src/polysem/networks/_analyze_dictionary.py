@@ -161,7 +161,7 @@ def analyze_dictionary(
     firing: Tensor | None = None,
     silent_below: float = 0.0,
     duplicate_above: float = DUPLICATE_ABOVE,
-    search: int = 65_536,
+    search: int = 8192,
     draws: int = 8,
     seed: int = 0,
 ) -> DictionaryAnalysis:
