@@ -284,10 +284,25 @@ def test_transcoders(tmp_path: Path) -> None:
     assert dictionary(tmp_path / "layer_0.safetensors", transcoder=True).transcoder
 
 
+def test_a_dictionary_on_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `load` downloads, a folder here, is read as any other."""
+    asked = []
+
+    def local(path: str) -> Path:
+        asked.append(path)
+        return PUBLISHED / "saelens" / "standard"
+
+    monkeypatch.setattr("polysem.networks._sae_files.local", local)
+    assert dictionary("hf://owner/name/layer_6@main").d_sae == D_SAE
+    assert holds_dictionary("hf://owner/name/layer_6@main")
+    assert asked == 2 * ["hf://owner/name/layer_6@main"]
+
+
 def test_what_is_no_dictionary(tmp_path: Path) -> None:
     np.savez(tmp_path / "m.npz", W=np.ones((3, 4)))
     assert not holds_dictionary(tmp_path)
     assert not holds_dictionary(tmp_path / "absent")
+    assert not holds_dictionary("a\0b")
     with pytest.raises(WeightFileError, match="no known layout of a dictionary; its matrices are w"):
         dictionary(tmp_path)
     with pytest.raises(WeightFileError, match=r"no matrices encoder.weight and W_dec, which layout 'sparsify' has"):

@@ -91,7 +91,8 @@ def dictionary(
     it open too: the error names the possible readings.
 
     Args:
-        path: the folder that a library wrote, or the weight file.
+        path: the folder that a library wrote, or the weight file; or where either is on the Hugging Face hub,
+            `hf://owner/name/path@revision`, as in `load`.
         layout: the layout's name, one of `DICTIONARY_LAYOUTS`, or a `DictionaryLayout` of your own. A layout that is
             given declares the orientation of square matrices too.
         prefix: what stands before the names of the layout, where the file holds several dictionaries.
@@ -165,7 +166,7 @@ def holds_dictionary(path: str | PathLike[str]) -> bool:
     except WeightFileError:
         return False
     fitting = [known for known in DICTIONARY_LAYOUTS if known.names(entries.shapes, entries.others)]
-    return any(entries.hold_only(known.matrices) for known in fitting)
+    return any(entries.hold_only((*known.matrices, *known.also)) for known in fitting)
 
 
 def _named(layout: str | DictionaryLayout | None) -> tuple[DictionaryLayout, ...]:

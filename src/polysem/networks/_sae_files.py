@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from polysem.networks._bytes import WeightFileError
+from polysem.networks._bytes import WeightFileError, first_line
 from polysem.networks._files import WeightFile, load
+from polysem.networks._hub import is_address, local
 from polysem.networks._recognise import SUFFIXES
 from polysem.networks._sae_layouts import DECODER_BIASES, DICTIONARY_LAYOUTS, PER_LATENT, Config
 from polysem.networks._stored import StoredMatrix
@@ -86,14 +87,18 @@ def _ends(name: str, end: str) -> bool:
 
 
 def weight_file(path: str | PathLike[str]) -> Path:
-    """The weight file: itself, or the one in a folder."""
+    """The weight file: itself, or the one in a folder; of the hub it is downloaded, with what lies beside it."""
     try:
-        where = Path(fspath(path))
+        address = fspath(path)
     except TypeError as error:
         raise TypeError(f"path must be a str or os.PathLike[str], got {path!r}") from error
-    if not where.is_dir():
-        return where
-    inside = sorted(p for p in where.iterdir() if p.suffix.lower() in SUFFIXES and p.name not in _NOT_WEIGHTS)
+    where = local(address) if is_address(address) else Path(address)
+    try:
+        if not where.is_dir():
+            return where
+        inside = sorted(p for p in where.iterdir() if p.suffix.lower() in SUFFIXES and p.name not in _NOT_WEIGHTS)
+    except (OSError, ValueError) as error:
+        raise WeightFileError(f"{address!r}: cannot be read ({first_line(error)})") from error
     known = [p for p in inside if p.name in WEIGHTS] or inside
     if len(known) != 1:
         names = ", ".join(p.name for p in inside[:5]) or "none"

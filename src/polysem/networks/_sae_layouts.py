@@ -110,7 +110,7 @@ DICTIONARY_LAYOUTS: tuple[DictionaryLayout, ...] = (
     DictionaryLayout(
         "openai", "encoder.weight", "rows", "decoder.weight", "columns", _TORCH, also=("pre_bias", "latent_bias")
     ),
-    DictionaryLayout("openai", None, "rows", "decoder.linear.weight", "rows", _TORCH),
+    DictionaryLayout("openai", None, "rows", "decoder.linear.weight", "rows", _TORCH, also=("encoder.weight",)),
     DictionaryLayout("linear", "encoder.weight", "rows", "decoder.weight", "columns"),
     DictionaryLayout("linear", "encoder_linear.weight", "rows", "decoder_linear.weight", "columns"),
     DictionaryLayout("dictionary-learning", "encoder.weight", "rows", "decoder.weight", "columns", _TORCH, _LEARNING),
