@@ -10,8 +10,8 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-from polysem.measure._frame import frame_operator, ratio
-from polysem.measure._rows import block_rows
+from polysem.measure._frame import FrameSum, ratio
+from polysem.measure._rows import ahead, block_rows
 
 Kind = Literal["isotropic", "covariance"]
 
@@ -112,49 +112,45 @@ def relative(values: Tensor) -> Tensor:
     return values / values.max() if bool(values.any()) else values
 
 
-def draw_null(
-    kind: Kind,
-    row_norm: Tensor,
-    singular_values: Tensor,
-    edges: Tensor,
-    *,
-    draws: int,
-    seed: int,
-    confidence: float,
-) -> Null:
-    """Draw random matrices and measure them, in blocks that are drawn again instead of being kept."""
+def draw_nulls(
+    row_norm: Tensor, singular_values: Tensor, edges: Tensor, *, draws: int, seed: int, confidence: float
+) -> tuple[Null, Null]:
+    """Draw random matrices, and measure them as both nulls, isotropic and covariance.
+
+    One Gaussian matrix `G` serves both: `|W_i| G_i / |G_i|`, and `G Σ` (capacity is invariant under rotation, so these
+    rows are drawn in the basis of the singular directions). It is drawn block by block, and drawn again instead of
+    being kept.
+    """
     n_features, d_hidden = len(row_norm), len(singular_values)
-    if kind == "isotropic":
-        analytic, shape = isotropic_total(row_norm, d_hidden), relative(row_norm).float()
-    else:  # capacity is invariant under rotation, so the rows are drawn in the basis of the singular directions
-        analytic, shape = covariance_total(singular_values, n_features), relative(singular_values).float()
+    norm, variance = relative(row_norm).float(), relative(singular_values).float().square()
+    totals = torch.zeros(2, draws, dtype=torch.float64)
+    histograms = torch.zeros(2, len(edges) - 1, dtype=torch.float64, device=edges.device)
+    step = block_rows(d_hidden, d_hidden)
 
-    totals, histogram = [], torch.zeros(len(edges) - 1, dtype=torch.float64, device=edges.device)
-    for draw in range(draws):
-        stream_seed = int(np.random.SeedSequence([seed, kind == "isotropic", draw]).generate_state(1, np.uint64)[0])
+    def gaussian(draw: int) -> Iterator[Tensor]:
+        stream_seed = int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0])
+        generator = torch.Generator(norm.device).manual_seed(stream_seed)
+        for start in range(0, n_features, step):
+            rows = min(step, n_features - start)
+            yield torch.randn(rows, d_hidden, generator=generator, device=norm.device)
 
-        def blocks(stream_seed: int = stream_seed) -> Iterator[Tensor]:
-            generator = torch.Generator(shape.device).manual_seed(stream_seed)
-            step = block_rows(d_hidden, d_hidden)
-            for start in range(0, n_features, step):
-                rows = min(step, n_features - start)
-                block = torch.randn(rows, d_hidden, generator=generator, device=shape.device)
-                if kind == "isotropic":
-                    norm = torch.linalg.vector_norm(block, dim=-1)
-                    yield block.mul_((shape[start : start + rows] / norm)[:, None])
-                else:
-                    yield block.mul_(shape)
-
-        operator = frame_operator(blocks()) if n_features else shape.new_zeros(d_hidden, d_hidden)
-        total = 0.0
-        for block in blocks():
-            own = torch.linalg.vecdot(block, block)
-            spent = torch.linalg.vecdot(block @ operator, block)
-            capacity = ratio(own, spent)
-            total += float(capacity.sum(dtype=torch.float64))
-            histogram += count_per_bin(capacity, edges)
-        totals.append(total)
-    return Null(kind, analytic, torch.tensor(totals, dtype=torch.float64), confidence, histogram / draws)
+    for draw in range(draws) if n_features else ():
+        isotropic, covariance = FrameSum(), FrameSum()
+        for start, G in zip(range(0, n_features, step), ahead(gaussian(draw)), strict=True):
+            covariance.add(G)
+            isotropic.add(G.mul_((norm[start : start + step] / torch.linalg.vector_norm(G, dim=-1))[:, None]))
+        operators = isotropic.total(), covariance.total() * variance * variance[:, None]
+        for start, G in zip(range(0, n_features, step), ahead(gaussian(draw)), strict=True):
+            of_direction, spent = ((G @ operator).mul_(G).sum(-1) for operator in operators)
+            length, own = (G.square_() @ torch.stack((torch.ones_like(variance), variance), -1)).unbind(-1)
+            size = norm[start : start + step].square()
+            for null, capacity in enumerate((ratio(size, size * (of_direction / length)), ratio(own, spent))):
+                totals[null, draw] += capacity.sum(dtype=torch.float64).cpu()
+                histograms[null] += count_per_bin(capacity, edges)
+    return (
+        Null("isotropic", isotropic_total(row_norm, d_hidden), totals[0], confidence, histograms[0] / draws),
+        Null("covariance", covariance_total(singular_values, n_features), totals[1], confidence, histograms[1] / draws),
+    )
 
 
 def count_per_bin(capacity: Tensor, edges: Tensor) -> Tensor:

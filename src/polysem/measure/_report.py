@@ -16,9 +16,9 @@ from polysem.measure._classes import (
     classify,
 )
 from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
-from polysem.measure._null import Null, count_per_bin, draw_null, relative
+from polysem.measure._null import Null, count_per_bin, draw_nulls, relative
 from polysem.measure._prepared import PreparedRows
-from polysem.measure._rows import RowBlocks
+from polysem.measure._rows import RowBlocks, ahead
 from polysem.measure._verdict import as_html, as_text, verdict
 
 N_BINS = 60
@@ -214,17 +214,16 @@ def report(
         require(tuple(scale.shape) == (n_features,), "scale", tuple(scale.shape), f"of shape ({n_features},)")
 
     frame = spectrum(rows)
-    capacity, leverage, row_norm, condition = _measure(rows, frame)
+    capacity, leverage, row_norm, condition = _measure(rows, frame, exact=False)
     zero = row_norm == 0
     beyond = ~(condition <= LIMIT_DOUBLE) & ~zero
     if bool(beyond.any()):
-        exact, _, _, condition = _measure(rows, spectrum(rows, exact=True))
+        exact, _, _, condition = _measure(rows, spectrum(rows, exact=True), exact=True)
         capacity = torch.where(beyond, exact, capacity)
         beyond &= ~(condition <= LIMIT_FACTOR)
     edges = _edges(capacity)
-    isotropic, covariance = (
-        draw_null(kind, row_norm, frame.singular_values, edges, draws=draws, seed=seed, confidence=confidence)
-        for kind in ("isotropic", "covariance")
+    isotropic, covariance = draw_nulls(
+        row_norm, frame.singular_values, edges, draws=draws, seed=seed, confidence=confidence
     )
     return CapacityReport(
         n_features=n_features,
@@ -245,16 +244,36 @@ def report(
     )
 
 
-def _measure(rows: RowBlocks, frame: Spectrum) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Capacity, leverage, norm and condition of each row."""
-    results: list[tuple[Tensor, ...]] = [(torch.zeros(0, dtype=torch.float64),) * 4]
-    for block in rows.blocks():
-        norm, units = polar(block)
-        coordinates = frame.coordinates(units)
-        measured = frame.capacity(norm, coordinates), frame.leverage(norm, coordinates)
-        results.append((*measured, norm, frame.condition(coordinates)))
-    capacity, leverage, row_norm, condition = (torch.cat(parts) for parts in zip(*results, strict=True))
-    return capacity, leverage, row_norm, condition
+def _measure(rows: RowBlocks, frame: Spectrum, *, exact: bool) -> Tensor:
+    """Capacity, leverage, norm and condition of each row `[4, n_features]`; faster where squares serve, unless `exact`.
+
+    One tensor takes all: small ones that stay, made between large ones that go, would keep the heap from shrinking.
+    """
+    measured = torch.zeros(4, rows.shape[0], dtype=torch.float64, device=frame.directions.device)
+    start = 0
+    for block in ahead(rows.blocks()):
+        capacity, leverage, row_norm, condition = measured[:, start : start + len(block)]
+        norm = torch.linalg.vector_norm(block, dim=-1)
+        if not exact and _squares_serve(block, norm):
+            response, whitened = frame.forms(block)
+            condition[:] = norm.square() / response
+            capacity[:] = torch.where(response > 0, (norm / frame.top).square() * condition, 0.0).clamp(max=1.0)
+            leverage[:] = (whitened / frame.top.square()).clamp(max=1.0)
+        else:
+            norm, units = polar(block)
+            coordinates = frame.coordinates(units)
+            condition[:] = frame.condition(coordinates)
+            capacity[:] = frame.capacity(norm, coordinates)
+            leverage[:] = frame.leverage(norm, coordinates)
+        row_norm[:] = norm
+        start += len(block)
+    return measured
+
+
+def _squares_serve(block: Tensor, norm: Tensor) -> bool:
+    """Whether squares of rows with these norms keep their digits in float64."""
+    inside = (norm > 1e-140) & (norm < 1e140)
+    return bool(inside.all()) or not bool(block[~inside].any())
 
 
 def _edges(capacity: Tensor) -> Tensor:

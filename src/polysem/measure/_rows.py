@@ -1,7 +1,9 @@
 """What can be measured: a tensor, or anything that hands out its rows block by block."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -60,6 +62,16 @@ class TensorRows:
         step = block_rows(torch.Size(batch).numel() * d_hidden, d_hidden)
         for start in range(0, n_features, step):
             yield self.tensor[..., start : start + step, :]
+
+
+def ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+    """The same blocks, from the third on each of them made in another thread while the one before is used."""
+    yield from islice(blocks, 2)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(next, blocks, None)
+        while (block := waiting.result()) is not None:
+            waiting = pool.submit(next, blocks, None)
+            yield block
 
 
 def block_rows(elements_per_row: int, d_hidden: int) -> int:
