@@ -183,8 +183,37 @@ def figures() -> Figures:
 def test_these_are_all(figures: Figures) -> None:
     assert (
         len(figures)
-        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 2 + 1 + 1
-        == 6 + 1 + 2 + 2 + 3 + 2 + 2 + 5 + 4 + 1 + 6 + 5 + 4 + 4 + 2 + 5 + 4 + 1 + 3 + 3 + 2 + 2 + 6 + 2 + 2 + 3 + 3 + 2
+        == 6
+        + 1
+        + 2
+        + 2
+        + 3
+        + 2
+        + 2
+        + 5
+        + 4
+        + 1
+        + 6
+        + 5
+        + 4
+        + 4
+        + 2
+        + 5
+        + 4
+        + 1
+        + 3
+        + 3
+        + 2
+        + 2
+        + 6
+        + 2
+        + 2
+        + 2
+        + 1
+        + 1
+        + 3
+        + 3
+        + 2
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
