@@ -3,7 +3,6 @@
 import math
 import struct
 import zipfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from numpy.lib import format as npy
 
 from polysem.networks._bytes import ByteSource, FileBytes, UnpackedBytes, WeightFileError, first_line
 from polysem.networks._stored import Content, Entry, NoMatrix, raw_entry
-from polysem.networks._zip import open_zip
+from polysem.networks._zip import open_zip, unzipping
 
 _DTYPES = {2: torch.float16, 4: torch.float32, 8: torch.float64}
 _HARMLESS = 64 * 2**20
@@ -67,7 +66,7 @@ def _arrays(source: FileBytes) -> Iterator[Entry]:
                 continue
             if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise WeightFileError(f"{what} is compressed by a method that NumPy never uses")
-            with _unzipping(what), archive.open(info) as stream:
+            with unzipping(what), archive.open(info) as stream:
                 header = _header(stream, what)
             if header.dtype.hasobject:
                 yield name, NoMatrix(_PICKLED)
@@ -129,13 +128,5 @@ def _unzipped(source: FileBytes, info: zipfile.ZipInfo, what: str) -> Iterator[I
             f"{what} would unpack from {info.compress_size} to {info.file_size} bytes; beyond {_HARMLESS} bytes at "
             f"most {_LARGEST_RATIO} times as much is unpacked (numpy.savez stores it uncompressed)"
         )
-    with _unzipping(what), open_zip(source) as archive, archive.open(info) as stream:
+    with unzipping(what), open_zip(source) as archive, archive.open(info) as stream:
         yield stream
-
-
-@contextmanager
-def _unzipping(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise WeightFileError(f"{what} cannot be unpacked ({first_line(error)})") from error

@@ -11,7 +11,7 @@ from torch import Tensor
 from polysem.networks._bytes import LARGEST_DIRECTORY, FileBytes, WeightFileError
 from polysem.networks._pickle import check_pickle, pickle_problem
 from polysem.networks._stored import DTYPES, Content, Entry, HeldMatrix, NoMatrix, copied, no_matrix
-from polysem.networks._zip import BoundedReader, open_zip
+from polysem.networks._zip import BoundedReader, open_zip, unzipping
 
 _DEEPEST = 100
 
@@ -93,10 +93,8 @@ def _check_archive(source: FileBytes) -> None:
             raise WeightFileError(
                 f"{source.path}: a pickle of {pickles[0].file_size} bytes, where at most {LARGEST_DIRECTORY} are read"
             )
-        try:
+        with unzipping(f"{source.path}: a damaged or truncated PyTorch file: its pickle"):
             content = archive.read(pickles[0])
-        except (zipfile.BadZipFile, OSError, RuntimeError, EOFError) as error:
-            raise WeightFileError(f"{source.path}: {pickle_problem(error)}") from error
     check_pickle(content, source.path)
 
 

@@ -1,11 +1,12 @@
 """Zip archives, opened in bounded memory whatever their directory claims."""
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BufferedReader, FileIO
 
-from polysem.networks._bytes import LARGEST_DIRECTORY, FileBytes, WeightFileError
+from polysem.networks._bytes import LARGEST_DIRECTORY, FileBytes, WeightFileError, first_line
 
 
 class BoundedReader(BufferedReader):
@@ -31,3 +32,14 @@ def open_zip(source: FileBytes) -> Iterator[zipfile.ZipFile]:
         if sum(info.compress_size for info in archive.infolist()) > source.size:
             raise WeightFileError(f"{source.path}: the members of the archive overlap")
         yield archive
+
+
+@contextmanager
+def unzipping(what: str) -> Iterator[None]:
+    """Whatever a damaged member makes of its reader, down to a name that is no text, in one line."""
+    try:
+        yield
+    except WeightFileError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
+        raise WeightFileError(f"{what} cannot be unpacked ({first_line(error)})") from error
