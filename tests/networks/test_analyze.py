@@ -11,7 +11,7 @@ from torch.testing import assert_close
 
 import reference
 from polysem.measure import CapacityReport, report
-from polysem.networks import Analysis, WeightFileError, analyze
+from polysem.networks import Measured, WeightFileError, analyze
 
 W = torch.randn(30, 7, generator=torch.Generator().manual_seed(0)) * torch.logspace(-1, 1, 30)[:, None]
 
@@ -30,6 +30,11 @@ def save(path: Path, matrix: Tensor) -> str:
     return "layer.W"
 
 
+def one(path: Path, tensor: str, **options: object) -> Measured:
+    (found,) = analyze(path, tensor, **options)
+    return found
+
+
 def assert_same(found: CapacityReport, expected: CapacityReport) -> None:
     for name in ("capacity", "leverage", "row_norm", "singular_values", "edges"):
         assert_close(getattr(found, name), getattr(expected, name), rtol=1e-6, atol=1e-12)
@@ -43,11 +48,13 @@ def assert_same(found: CapacityReport, expected: CapacityReport) -> None:
 @pytest.mark.parametrize("features", ["rows", "columns"])
 def test_every_format_in_both_readings(name: str, features: str, tmp_path: Path) -> None:
     tensor = save(tmp_path / name, W)
-    found = analyze(str(tmp_path / name), tensor, features=features, draws=3, seed=5)
+    analysis = analyze(str(tmp_path / name), tensor, features=features, draws=3, seed=5)
+    (found,) = analysis
     matrix = W if features == "rows" else W.T
     assert_close(found.report.capacity, reference.capacity(matrix), rtol=1e-6, atol=1e-12)
     assert_same(found.report, report(matrix.contiguous(), draws=3, seed=5))
-    assert (found.path, found.tensor) == (tmp_path / name, tensor)
+    assert (analysis.source, analysis.family) == (str(tmp_path / name), None)
+    assert (found.name, found.kind, found.layer, found.stream) == (tensor, "matrix", None, None)
     assert (found.stored_shape, found.features) == ((30, 7), features)
     assert (found.report.n_features, found.report.d_hidden) == tuple(matrix.shape)
 
@@ -55,38 +62,38 @@ def test_every_format_in_both_readings(name: str, features: str, tmp_path: Path)
 def test_columns_are_the_rows_of_the_transpose(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", W.numpy())
     np.save(tmp_path / "b.npy", W.T.contiguous().numpy())
-    columns, rows = analyze(tmp_path / "a.npy", "a", features="columns"), analyze(tmp_path / "b.npy", "b")
+    columns, rows = one(tmp_path / "a.npy", "a", features="columns"), one(tmp_path / "b.npy", "b")
     assert_same(columns.report, rows.report)
-    assert not torch.equal(analyze(tmp_path / "a.npy", "a").report.capacity[:7], columns.report.capacity)
+    assert not torch.equal(one(tmp_path / "a.npy", "a").report.capacity[:7], columns.report.capacity)
 
 
 def test_norm_policy_draws_and_seed_are_passed_on(tmp_path: Path) -> None:
     np.save(tmp_path / "w.npy", W.numpy())
-    unit = analyze(tmp_path / "w.npy", "w", norm="unit", draws=4).report
+    unit = one(tmp_path / "w.npy", "w", norm="unit", draws=4).report
     assert_close(unit.capacity, reference.capacity(W / W.norm(dim=1, keepdim=True)), rtol=1e-6, atol=0)
     assert len(unit.isotropic.totals) == 4
-    first, same, other = (analyze(tmp_path / "w.npy", "w", seed=seed).report.covariance.totals for seed in (1, 1, 2))
+    first, same, other = (one(tmp_path / "w.npy", "w", seed=seed).report.covariance.totals for seed in (1, 1, 2))
     assert torch.equal(first, same)
     assert not torch.equal(first, other)
 
 
 @pytest.fixture(scope="module")
-def minilm(minilm_file: Path) -> Analysis:
-    return analyze(minilm_file, "encoder.layer.0.intermediate.dense.weight", draws=2)
+def minilm(minilm_file: Path) -> Measured:
+    return one(minilm_file, "encoder.layer.0.intermediate.dense.weight", draws=2)
 
 
-def test_a_layer_of_a_real_network(minilm: Analysis, minilm_file: Path) -> None:
+def test_a_layer_of_a_real_network(minilm: Measured, minilm_file: Path) -> None:
     """The inputs of 1,536 neurons in R^384, against the matrix in memory."""
     assert minilm.stored_shape == (1536, 384)
-    matrix = safetensors.torch.load_file(minilm_file)[minilm.tensor].double()
+    matrix = safetensors.torch.load_file(minilm_file)[minilm.name].double()
     G = matrix @ matrix.T
     assert_close(minilm.report.capacity, G.diagonal().square() / G.square().sum(1), rtol=1e-9, atol=0)
     assert_close(minilm.report.leverage.sum(), torch.tensor(384.0).double(), rtol=1e-9, atol=0)
 
 
-def test_the_columns_of_a_real_layer(minilm: Analysis) -> None:
+def test_the_columns_of_a_real_layer(minilm_file: Path) -> None:
     """The writes of the same neurons are stored as columns."""
-    found = analyze(minilm.path, "encoder.layer.0.output.dense.weight", features="columns", draws=2)
+    found = one(minilm_file, "encoder.layer.0.output.dense.weight", features="columns", draws=2)
     assert found.stored_shape == (384, 1536)
     assert (found.report.n_features, found.report.d_hidden) == (1536, 384)
     assert 0 < found.report.total < 384
@@ -102,6 +109,10 @@ def test_what_cannot_be_measured(tmp_path: Path) -> None:
         ({"tensor": "V"}, WeightFileError, "no matrix 'V' among the 2 matrices of the file"),
         ({"tensor": "bias"}, WeightFileError, "'bias' is not a matrix of floating-point numbers: 1-D of shape"),
         ({"tensor": "W", "features": "both"}, ValueError, "features must be 'rows' or 'columns', got 'both'"),
+        ({"features": "rows"}, ValueError, "features must be left out unless tensor names a matrix, got 'rows'"),
+        ({}, ValueError, "w.npz: not a transformer of a known family: its names are of no family"),
+        ({"tensor": "W", "labels": ["a"]}, ValueError, "labels must be as many as the 30 features of W, got 1"),
+        ({"tensor": "W", "labels": {"V": ["a"]}}, ValueError, "labels must be of measured matrices, W ..., got 'V'"),
         ({"tensor": "W", "norm": "l2"}, ValueError, "norm must be "),
         ({"tensor": "W", "draws": 1}, ValueError, "draws must be a whole number of at least 2, got 1"),
         ({"tensor": "W", "seed": -1}, ValueError, "seed must be a whole number of at least 0, got -1"),

@@ -23,13 +23,13 @@ def test_words(analysis: Analysis) -> None:
     page = Page(analysis_page(analysis))
     assert page.text("h1") == ["Capacity of layer_0.W_dec"]
     assert "layer_0.W_dec (5 × 40 as stored, columns as features) in model.npz" in page.text("p")
-    assert analysis.report.verdict in page.text("p")
+    assert analysis.measured[0].report.verdict in page.text("p")
     assert "norm policy unit" in "".join(page.text("footer"))
 
 
 def test_numbers(analysis: Analysis) -> None:
     cells = [" ".join(cell.split()) for cell in Page(analysis_page(analysis)).text("td")]
-    for label, value in analysis.report.table():
+    for label, value in analysis.measured[0].report.table():
         position = cells.index(label)
         assert cells[position + 1] == " ".join(value.split())
     assert "40 × 5" in cells
@@ -37,7 +37,7 @@ def test_numbers(analysis: Analysis) -> None:
 
 def test_figures(analysis: Analysis) -> None:
     page = Page(analysis_page(analysis))
-    for shown, (name, figure) in zip(page.figures, report_figures(analysis.report), strict=True):
+    for shown, (name, figure) in zip(page.figures, report_figures(analysis.measured[0].report), strict=True):
         assert shown == json.loads(figure.to_json()), name
     assert [attributes["id"] for tag, attributes in page.elements if tag == "figure"] == [
         "figures-capacity",

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from torch.testing import assert_close
 
 from polysem.measure import report
-from polysem.networks import Analysis
+from polysem.networks import Analysis, Measured
 from polysem.plots import TEMPLATE
 from polysem.reports import Chapter, Reproduction, Table, analysis_page, page
 from polysem.theory import allocate, marginal_benefit
@@ -66,7 +66,9 @@ def analysed(n_features: int, decades: float) -> Analysis:
     W = torch.randn(n_features, 6, generator=torch.Generator().manual_seed(0))
     W = W / W.norm(dim=1, keepdim=True) * torch.logspace(-decades, 0, n_features)[:, None]
     W = W * torch.logspace(-decades, 0, 6)
-    return Analysis(Path(f"{HOSTILE}.npz"), HOSTILE, (n_features, 6), "rows", report(W, draws=2))
+    labels = tuple(f"{HOSTILE}{index}" for index in range(n_features))
+    one = Measured(HOSTILE, None, "matrix", None, (n_features, 6), "rows", report(W, draws=2), labels, rows=W)
+    return Analysis(f"{HOSTILE}.npz", None, (one,))
 
 
 @pytest.fixture(scope="module")

@@ -11,26 +11,35 @@ from polysem.cli._dictionary import run_dictionary
 from polysem.cli._print import print_json, print_table
 
 if TYPE_CHECKING:
-    from polysem.networks import WeightFile
+    from polysem.networks import Analysis, Measured, WeightFile
 
 
 @dataclass(frozen=True)
 class Analyze:
-    """Measure the capacity of the features of a matrix in a weight file, beside random baselines.
+    """Measure the capacity of the features of a network, or of a matrix in a weight file, beside random baselines.
 
-    A folder or file that holds a published sparse autoencoder and nothing else is measured whole. Of any other, without
-    --tensor, lists every matrix of the file with both readings. Reads .safetensors, .pt (weights only, nothing
-    in it is executed), .npz and .npy, block by block: files larger than memory work.
+    A published sparse autoencoder is measured whole, and so is a transformer of a known family (BERT, GPT-2, Llama,
+    Mistral, Gemma, GPT-NeoX): embeddings, neurons and heads of attention, as they read from and write to the residual
+    stream. Of any other file, all matrices are listed, and --tensor measures one. Reads .safetensors, .pt (weights
+    only, nothing in it is executed), .npz, .npy, .onnx and folders, block by block: files larger than memory work.
 
-    Example: polysem analyze model.safetensors --tensor embeddings.word_embeddings.weight --features rows
+    Example: polysem analyze model.safetensors --vocab vocab.txt
     """
 
     file: Positional[Path]
-    """The weight file."""
+    """The weight file, or the folder of a network."""
     tensor: str | None = None
-    """Name of the matrix to measure."""
-    features: Literal["rows", "columns"] = "rows"
-    """Whether the stored rows or the stored columns are features; never guessed."""
+    """Name of the matrix to measure, instead of a whole network."""
+    features: Literal["rows", "columns"] | None = None
+    """With --tensor: whether the stored rows (as if not given) or the stored columns are features; never guessed."""
+    vocab: Path | None = None
+    """Labels of the tokens, or of the features of --tensor: vocab.txt (one a line), vocab.json or tokenizer.json."""
+    heads: int | None = None
+    """Heads of attention, where no config.json beside the weights says it."""
+    partners: str | None = None
+    """Print what interferes most with this feature of the token embedding, or of --tensor: its label or number."""
+    list: bool = False
+    """List all matrices, whatever the file is."""
     norm: Literal["raw", "unit"] = "raw"
     """Take features at their own norms, or divide each by its norm."""
     draws: int = 8
@@ -50,47 +59,120 @@ class Analyze:
     """Number of dimensions that a sparse autoencoder reads, where its file leaves it open."""
 
     def run(self) -> None:
-        """List the matrices of the file, or measure one of them."""
-        if self.tensor is None and run_dictionary(self):
+        """List the matrices of the file, or measure the network or one of them."""
+        if self.tensor is None and not self.list and run_dictionary(self):
             return
-        from polysem.networks import load
+        from polysem.networks import family_of, load
 
         file = load(self.file)
-        if self.tensor is None:
-            self._list(file)
-            return
+        if self.list:
+            self._list(file, "")
+        elif self.tensor is not None:
+            file.matrix(self.tensor)
+            self._measure(f"{self.file.stem}-{self.tensor}")
+        else:
+            family, why_not = family_of(file)
+            if family is None:
+                self._list(file, f"Not measured as a whole: {why_not}.")
+            else:
+                self._measure(self.file.resolve().stem)
+
+    def _measure(self, name: str) -> None:
         from rich.console import Console
 
-        from polysem.networks import analyze
+        from polysem.networks import analyze, read_labels
         from polysem.reports import analysis_page, claim, write
 
-        matrix = file.matrix(self.tensor)
-        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in f"{self.file.stem}-{self.tensor}")
+        safe = "".join(c if c.isalnum() or c in "._-" else "-" for c in name)
         out = claim(self.out or Path(f"{safe[:150]}-capacity.html"), force=self.force)
+        labels = None if self.vocab is None else read_labels(self.vocab)
         console = Console(stderr=True)
-        label = f"measuring {matrix.name}, {self.features} as features"
-        with console.status(label) if console.is_terminal else nullcontext():
+        with console.status("measuring") if console.is_terminal else nullcontext() as status:
             analysis = analyze(
-                self.file, self.tensor, features=self.features, norm=self.norm, draws=self.draws, seed=self.seed
+                self.file,
+                self.tensor,
+                features=self.features,
+                n_heads=self.heads,
+                labels=labels,
+                norm=self.norm,
+                draws=self.draws,
+                seed=self.seed,
+                progress=lambda name, done, n: status.update(f"{done + 1} of {n}: {name}") if status else None,
             )
             write(out, analysis_page(analysis), force=self.force)
         if self.json:
-            where = {
-                "file": str(self.file),
-                "tensor": self.tensor,
-                "features": self.features,
-                "page": str(out.resolve()),
-            }
-            print_json(where | analysis.report.to_dict())
-            return
-        print(f"{self.tensor} in {self.file}, {self.features} as features\n")
-        print(analysis.report)
+            self._print_json(analysis, out)
+        else:
+            self._print(analysis, out)
+
+    def _print_json(self, analysis: "Analysis", out: Path) -> None:
+        where: dict[str, object] = {"file": str(self.file), "page": str(out.resolve())}
+        if self.partners is not None:
+            one, row = self._asked(analysis)
+            where["partners"] = [vars(other) for other in one.partners(row)]
+        if self.tensor is None:
+            print_json(where | analysis.to_dict())
+        else:
+            print_json(where | analysis.measured[0].to_dict())
+
+    def _print(self, analysis: "Analysis", out: Path) -> None:
+        if self.tensor is None:
+            self._print_network(analysis)
+        else:
+            (one,) = analysis.measured
+            print(f"{one.name} in {self.file}, {one.features} as features\n")
+            print(one.report)
+        if self.partners is not None:
+            self._print_partners(analysis)
         print(f"\nPage: {out.resolve()}")
 
-    def _list(self, file: "WeightFile") -> None:
+    def _print_network(self, analysis: "Analysis") -> None:
+        print(f"{analysis.family} network in {self.file}\n")
+        rows = []
+        for one in analysis:
+            report, d = one.report, max(one.report.d_hidden, 1)
+            low, high = report.interval
+            rows.append(
+                (
+                    one.name,
+                    one.kind,
+                    f"{report.n_features:,} × {report.d_hidden:,}",
+                    f"{report.total / d:.3f}",
+                    f"{report.null / d:.3f} ({low / d:.3f} to {high / d:.3f})",
+                    f"{report.covariance.mean / d:.3f}",
+                    f"{report.efficiency:.3f}",
+                )
+            )
+        header = ("matrix", "kind", "features × D", "total / D", "random directions", "same moments", "efficiency")
+        print_table(header, tuple(rows))
+        for note in analysis.notes:
+            print(f"\n{note}")
+
+    def _print_partners(self, analysis: "Analysis") -> None:
+        from polysem.networks import visible_label
+
+        one, row = self._asked(analysis)
+        feature = one.feature(row)
+        who = f"row {row}" if feature.label is None else f"{visible_label(feature.label)} (row {row})"
+        print(f"\nPartners of {who}, which owns {feature.capacity:.3g}, in {one.name}:")
+        rows = tuple(
+            (visible_label(other.label or ""), str(other.index), f"{other.cosine:+.3f}", f"{other.share:.2e}")
+            for other in one.partners(row)
+        )
+        print_table(("label", "row", "cosine", "share"), rows)
+
+    def _asked(self, analysis: "Analysis") -> "tuple[Measured, int]":
+        """The matrix whose feature is asked for, and its row: a number where it has no such label."""
+        assert self.partners is not None
+        one = analysis.measured[0]
+        labelled = one.labels is not None and self.partners in one.labels
+        feature = int(self.partners) if self.partners.isdecimal() and not labelled else self.partners
+        return one, one.index(feature)
+
+    def _list(self, file: "WeightFile", why: str) -> None:
         if self.json:
             matrices = [
-                {"name": name, "shape": list(matrix.shape), "dtype": str(matrix.dtype).removeprefix("torch.")}
+                {"name": name, "shape": [*matrix.shape], "dtype": str(matrix.dtype).removeprefix("torch.")}
                 for name, matrix in file.items()
             ]
             print_json({"file": str(file.path), "matrices": matrices, "skipped": file.skipped})
@@ -108,5 +190,7 @@ class Analyze:
             )
         print_table(("matrix", "stored", "--features rows", "--features columns"), tuple(rows))
         print(f"\nMatrices: {len(rows)}. Other entries, which are no floating-point matrices: {len(file.skipped)}.")
+        if why:
+            print(why)
         if rows:
             print(f"Measure one of them with --tensor NAME --features rows|columns, for instance --tensor {rows[0][0]}")

@@ -19,7 +19,7 @@ from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, 
 from polysem.measure._null import Null, count_per_bin, draw_nulls, relative
 from polysem.measure._prepared import PreparedRows
 from polysem.measure._rows import RowBlocks, ahead
-from polysem.measure._verdict import as_html, as_text, verdict
+from polysem.measure._verdict import FEW, as_html, as_text, verdict
 
 N_BINS = 60
 
@@ -76,6 +76,16 @@ class CapacityReport:
         return float(share.sum().square() / share.square().sum()) if bool(share.any()) else 0.0
 
     @property
+    def in_few_directions(self) -> bool:
+        """Whether rows use less than a quarter of the directions that they could span: then capacity counts these."""
+        return self.effective_dimension < FEW * self._available
+
+    @property
+    def _available(self) -> int:
+        """How many directions the rows that are not zero could span."""
+        return min(self.n_features - self.n_zero, self.d_hidden)
+
+    @property
     def null(self) -> float:
         """Mean total of the isotropic null."""
         return self.isotropic.mean
@@ -99,8 +109,8 @@ class CapacityReport:
     @property
     def verdict(self) -> str:
         """What observed total and both nulls say together, in words."""
-        available = min(self.n_features - self.n_zero, self.d_hidden)
-        return verdict(self.total, self.isotropic, self.covariance, self.effective_dimension, available)
+        used = (self.effective_dimension, self._available) if self.in_few_directions else None
+        return verdict(self.total, self.isotropic, self.covariance, used)
 
     def table(self) -> list[tuple[str, str]]:
         """The report as labelled lines."""

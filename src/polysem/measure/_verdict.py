@@ -8,12 +8,13 @@ FEW = 0.25
 """Rows that use less than this share of the directions that they could span lie in few."""
 
 
-def verdict(total: float, isotropic: Null, covariance: Null, used: float, available: int) -> str:
+def verdict(total: float, isotropic: Null, covariance: Null, few: tuple[float, int] | None) -> str:
     """Say what a total means beside both nulls, and when single rows are not what to look at.
 
     Random directions ask whether features crowd into few directions at all; the covariance null asks whether, given
-    how unequally the directions are used, single features avoid each other more than chance would. Rows that use few
-    of the `available` directions are many to each: then their capacities count directions, whatever is represented.
+    how unequally the directions are used, single features avoid each other more than chance would. Rows that use
+    `few` directions, this many of those available, are many to each: then their capacities count directions, whatever
+    is represented.
     """
     if not total:
         return "No feature is represented."
@@ -33,9 +34,9 @@ def verdict(total: float, isotropic: Null, covariance: Null, used: float, availa
         explained = (isotropic.mean - covariance.mean) / (isotropic.mean - total)
         share = "all" if explained >= 0.995 else f"{max(explained, 0):.0%}"
         text += f" The second moments account for {share} of the shortfall against random directions."
-    if used < FEW * available:
+    if few:
         text += (
-            f" Rows lie in few directions, about {used:.3g} of the {available:,} that they could span: capacity then "
+            f" Rows lie in few directions, about {few[0]:.3g} of the {few[1]:,} that they could span: capacity then "
             "says how many rows share a direction, not that each row is a feature in superposition. The features may "
             "be combinations of rows, such as waves over them."
         )

@@ -1,5 +1,5 @@
-from ._analyze import Analysis as Analysis
 from ._analyze import analyze as analyze
+from ._analyze import family_of as family_of
 from ._analyze_dictionary import Dead as Dead
 from ._analyze_dictionary import DictionaryAnalysis as DictionaryAnalysis
 from ._analyze_dictionary import analyze_dictionary as analyze_dictionary
@@ -22,9 +22,14 @@ from ._features import features_from_labels as features_from_labels
 from ._features import features_from_probes as features_from_probes
 from ._files import WeightFile as WeightFile
 from ._files import load as load
+from ._labels import read_labels as read_labels
+from ._labels import visible_label as visible_label
 from ._lightning import LightningCallback as LightningCallback
 from ._logs import to_tensorboard as to_tensorboard
 from ._logs import to_wandb as to_wandb
+from ._measured import Feature as Feature
+from ._measured import Measured as Measured
+from ._measured import Partner as Partner
 from ._metric import CapacityMetric as CapacityMetric
 from ._modules import ModuleMatrix as ModuleMatrix
 from ._modules import module_matrices as module_matrices
@@ -32,6 +37,7 @@ from ._monitor import CapacityMonitor as CapacityMonitor
 from ._monitor import Log as Log
 from ._record import Recording as Recording
 from ._record import record as record
+from ._result import Analysis as Analysis
 from ._sae_layouts import DICTIONARY_LAYOUTS as DICTIONARY_LAYOUTS
 from ._sae_layouts import DictionaryLayout as DictionaryLayout
 from ._stored import StoredMatrix as StoredMatrix

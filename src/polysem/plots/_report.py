@@ -11,10 +11,11 @@ from polysem.plots._style import FIRST, NULL, SECOND, array, log_axis, styled
 
 def report_figures(report: CapacityReport) -> list[tuple[str, go.Figure]]:
     """Three figures: histogram of capacity beside both nulls, norm against capacity, eigenvalues of `M`."""
-    return [("capacity", _histogram(report)), ("norm", _norms(report)), ("spectrum", _spectrum(report))]
+    return [("capacity", histogram(report)), ("norm", _norms(report)), ("spectrum", _spectrum(report))]
 
 
-def _histogram(report: CapacityReport) -> go.Figure:
+def histogram(report: CapacityReport) -> go.Figure:
+    """Number of features over capacity, beside both nulls."""
     edges, middle = report.edges, (report.edges[1:] * report.edges[:-1]).sqrt()
     figure = go.Figure()
     figure.add_bar(

@@ -14,6 +14,10 @@ SUBSCRIPT = re.compile(r"(?<![A-Za-z0-9_])([A-Za-zΣ])_(?:\{([^{}]*)\}|([A-Za-z0
 SUPERSCRIPT = re.compile(r"\^([A-Za-z0-9])(?![A-Za-z0-9])")
 
 
+class Verbatim(str):
+    """Text of others, such as the name of a token: a cell shows it as it is, without sub- and superscripts."""
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows of text under a header.
@@ -127,4 +131,6 @@ def _table(table: Table) -> str:
 
 def _cell(text: str) -> str:
     """A number must not break at its exponent's sign."""
+    if isinstance(text, Verbatim):
+        return f'<td class="verbatim">{escape(text)}</td>'
     return f"<td>{_prose(text)}</td>" if " " in text else f'<td class="number">{_prose(text)}</td>'
