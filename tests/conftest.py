@@ -77,3 +77,9 @@ def sae_rf_folder() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder} is not there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def onet_file() -> Path:
+    """Weights of a real vision network with four convolutions, the last stage of MTCNN."""
+    return _package_folder("facenet_pytorch") / "data" / "onet.pt"

@@ -33,7 +33,8 @@ class Analyze:
     features: Literal["rows", "columns"] | None = None
     """With --tensor: whether the stored rows (as if not given) or the stored columns are features; never guessed."""
     vocab: Path | None = None
-    """Labels of the tokens, or of the features of --tensor: vocab.txt (one a line), vocab.json or tokenizer.json."""
+    """Labels of the tokens, or of the features of --tensor: vocab.txt (one a line), vocab.json, tokenizer.json,
+    or an .onnx file that carries its characters."""
     heads: int | None = None
     """Heads of attention, where no config.json beside the weights says it."""
     partners: str | None = None

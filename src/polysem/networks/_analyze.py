@@ -178,7 +178,12 @@ def _of_module(module: nn.Module, n_heads: int | None) -> _Network:
     layout = recognise_family(held)
     source = type(module).__name__
     if isinstance(layout, str):
-        return _Network(source, None, tuple(_places_of_layers(module)))
+        places = tuple(_places_of_layers(module))
+        if not places:
+            raise ValueError(
+                f"path_or_module must have linear, convolutional or embedding layers, got {source}: no matrix"
+            )
+        return _Network(source, None, places)
     to_dict = getattr(getattr(module, "config", None), "to_dict", dict)
     return _of_layout(source, layout, held, n_heads or heads_of(to_dict()))
 

@@ -6,6 +6,7 @@ from os import PathLike, fspath
 from pathlib import Path
 
 from polysem.networks._bytes import WeightFileError
+from polysem.networks._files import load
 
 _LARGEST = 128 * 2**20
 _LONGEST_SHOWN = 40
@@ -14,8 +15,10 @@ _LONGEST_SHOWN = 40
 def read_labels(path: str | PathLike[str]) -> tuple[str, ...]:
     """The labels of features, in the order of the features, from a vocabulary.
 
-    Read are `.json` files, `vocab.json` (token to number) and `tokenizer.json` of Hugging Face, with added tokens, and
-    lists; any other file is text with one label a line, such as `vocab.txt`.
+    Read are `.json` files: `vocab.json` (token to number) and `tokenizer.json` of Hugging Face, with added tokens, and
+    lists; `.onnx` files that carry the characters that they recognise, as those of PaddleOCR do (one a line under
+    `character`; their readouts put `blank` before these and a space behind); any other file is text with one label a
+    line, such as `vocab.txt`.
 
     Args:
         path: the file.
@@ -41,6 +44,11 @@ def read_labels(path: str | PathLike[str]) -> tuple[str, ...]:
         location = Path(fspath(path))
     except TypeError as error:
         raise TypeError(f"path must be a str or os.PathLike[str], got {path!r}") from error
+    if location.suffix.lower() == ".onnx":
+        characters = load(location).metadata.get("character")
+        if characters is None:
+            raise WeightFileError(f"{location}: no vocabulary: its metadata has no entry 'character'")
+        return ("blank", *_lines(characters), " ")
     try:
         with location.open("rb") as file:
             content = file.read(_LARGEST + 1)
@@ -55,8 +63,7 @@ def read_labels(path: str | PathLike[str]) -> tuple[str, ...]:
         raise WeightFileError(f"{location}: cannot be read ({error.strerror})") from error
     except (ValueError, RecursionError) as error:
         raise WeightFileError(f"{location}: no vocabulary ({error})") from error
-    lines = text.split("\n")  # not splitlines: a token can hold any other character, and tokens can be empty
-    return tuple(line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines))
+    return _lines(text)
 
 
 def visible_label(label: str) -> str:
@@ -84,6 +91,12 @@ def visible_label(label: str) -> str:
     return shown + "…" * (len(label) > len(cut))
 
 
+def _lines(text: str) -> tuple[str, ...]:
+    """Not those of `splitlines`: a token can hold any other character, and tokens can be empty."""
+    lines = text.split("\n")
+    return tuple(line.removesuffix("\r") for line in (lines[:-1] if lines[-1] == "" else lines))
+
+
 def _from_json(path: Path, content: object) -> tuple[str, ...]:
     if isinstance(content, dict) and isinstance(content.get("model"), dict):  # tokenizer.json
         vocabulary = content["model"].get("vocab")
@@ -108,7 +121,7 @@ def _from_json(path: Path, content: object) -> tuple[str, ...]:
 def _numbered(vocabulary: object) -> dict[int, str] | None:
     """Token by number, if the content says both."""
     if isinstance(vocabulary, list):
-        vocabulary = {token: index for index, token in enumerate(vocabulary)} if _all_text(vocabulary) else None
+        return dict(enumerate(vocabulary)) if _all_text(vocabulary) else None
     if not isinstance(vocabulary, dict) or not _all_text(vocabulary):
         return None
     numbers = vocabulary.values()

@@ -16,6 +16,9 @@ from polysem.plots._style import FIRST, NULL, SECOND, log_axis, styled
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BAND = {"0.05": "rgba(47, 134, 201, 0.18)", "0.25": "rgba(47, 134, 201, 0.38)"}
 _NULL_BAND = "rgba(140, 140, 140, 0.3)"
+_OF_FEWER = "total / min(N, D)"
+"""Where a layer has fewer features than dimensions: no total exceeds their number."""
+
 _LARGEST_SAMPLE = 2**24
 """As many values as torch takes quantiles of."""
 
@@ -85,12 +88,13 @@ def _over_layers(title: str, group: Sequence[Measured]) -> go.Figure:
             showlegend=column == 2,
             hovertemplate=f"random directions, {_QUANTILES[column]:.0%} of features below C %{{y:.3g}}<extra></extra>",
         )
+    d = [max(min(one.report.n_features, one.report.d_hidden), 1) for one in group]
+    share = "total / D" if all(one.report.d_hidden == width for one, width in zip(group, d, strict=True)) else _OF_FEWER
     for which, colour, fill, name in (
         ("isotropic", NULL, _NULL_BAND, "random directions"),
         ("covariance", SECOND, "rgba(224, 159, 31, 0.3)", "same second moments"),
     ):
         nulls = [getattr(one.report, which) for one in group]
-        d = [max(one.report.d_hidden, 1) for one in group]
         band(
             [drawn.interval[0] / width for drawn, width in zip(nulls, d, strict=True)],
             [drawn.interval[1] / width for drawn, width in zip(nulls, d, strict=True)],
@@ -106,21 +110,21 @@ def _over_layers(title: str, group: Sequence[Measured]) -> go.Figure:
             showlegend=which == "covariance",
             hovertemplate=f"{name}: %{{y:.3f}}<extra></extra>",
         )
-    totals = [one.report.total / max(one.report.d_hidden, 1) for one in group]
+    totals = [one.report.total / width for one, width in zip(group, d, strict=True)]
     line(
         totals,
         2,
         name="this network",
         showlegend=False,
         text=[_escaped(name) for name in names],
-        hovertemplate="%{text}<br>total / D %{y:.3f}<extra></extra>",
+        hovertemplate="%{text}<br>%{y:.3f}<extra></extra>",
         **both,
     )
     styled(
         figure,
         title=title,
         caption="Above: 5 to 95 % of features, 25 to 75 % and the median, beside the same of random directions with "
-        "the same norms (dotted and dashed). Below: total / D beside both nulls and their 95 % intervals.",
+        f"the same norms (dotted and dashed). Below: {share} beside both nulls and their 95 % intervals.",
         x="",
         y="",
         height=500,
@@ -131,7 +135,7 @@ def _over_layers(title: str, group: Sequence[Measured]) -> go.Figure:
         low, high = float(shown.min()), float(shown.max())
         figure.update_yaxes(log_axis(low, high), range=[math.log10(low) - 0.1, math.log10(high) + 0.1], row=1, col=1)
     figure.update_yaxes(title_text="capacity C", row=1, col=1)
-    figure.update_yaxes(title_text="total / D", rangemode="tozero", row=2, col=1)
+    figure.update_yaxes(title_text=share, rangemode="tozero", row=2, col=1)
     figure.update_xaxes(title_text="layer", row=2, col=1)
     figure.update_xaxes(dtick=max(1, math.ceil((max(layers) - min(layers)) / 8)), tick0=0)
     return figure

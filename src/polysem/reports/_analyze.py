@@ -83,7 +83,7 @@ def _network_page(analysis: Analysis) -> str:
         ),
         Chapter(name="reading", title="How to read this", text=(*_READING, _READING_PARTNERS, _READING_NETWORK)),
     )
-    name = _where(analysis)
+    name = "/".join(Path(analysis.source).parts[-2:])
     lead = f"A {kind} of {n_layers} layers: {len(analysis)} matrices with {features:,} features."
     return page(f"Capacity of {name}", lead, chapters, _footer(analysis.measured[0]))
 
