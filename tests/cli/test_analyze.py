@@ -8,7 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from commands import Run, tree
+from commands import Run, assert_refused, tree
 from html_page import Page
 
 
@@ -117,3 +117,84 @@ def test_a_real_network(run: Run, minilm_file: Path) -> None:
     assert "share directions more than random" in found["verdict"]
     assert "avoid each other more than chance" in found["verdict"]
     assert Page(Path(found["page"]).read_text("utf-8")).figures[1]["data"][0]["type"] == "heatmap"
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> Path:
+    """A tiny BERT, with a vocabulary that says little, and without a configuration."""
+    torch.manual_seed(0)
+    d, stream = 8, {"embeddings.word_embeddings": 20, "embeddings.position_embeddings": 5}
+    state = {f"{name}.weight": torch.randn(n, d) for name, n in stream.items()}
+    for name, shape in (
+        ("attention.self.value", (d, d)),
+        ("attention.self.query", (d, d)),
+        ("attention.output.dense", (d, d)),
+        ("intermediate.dense", (12, d)),
+        ("output.dense", (d, 12)),
+    ):
+        state |= {f"encoder.layer.{layer}.{name}.weight": torch.randn(shape) for layer in range(2)}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    (tmp_path / "vocab.txt").write_text("".join(f"token{index}\n" for index in range(20)))
+    return tmp_path / "model.safetensors"
+
+
+def test_a_network_is_measured_whole(run: Run, encoder: Path) -> None:
+    done = run("analyze", encoder, "--vocab", "vocab.txt", "--heads", 2, "--draws", 2, "--partners", "token3")
+    assert done.status == 0, done.err
+    assert done.out.startswith(f"BERT network in {encoder}\n")
+    lines = {line.split()[0]: line.split() for line in done.out.splitlines() if line}
+    assert lines["embeddings.word_embeddings.weight"][1:6] == ["token", "embedding", "20", "×", "8"]
+    assert lines["encoder.layer.1.output.dense.weight"][1:6] == ["MLP", "out", "12", "×", "8"]
+    assert "encoder.layer.0.attention.self.query.weight" not in lines
+    assert "Partners of token3 (row 3)" in done.out
+    assert "There is no unembedding" in done.out
+    page = Page((encoder.parent / "model-capacity.html").read_text("utf-8"))
+    assert "A BERT network of 2 layers: 10 matrices with 105 features." in page.text("p")
+    assert any(cell.startswith("token") for cell in page.text("td"))
+
+
+def test_a_network_as_json(run: Run, encoder: Path) -> None:
+    """Of a folder and of the file in it; what interferes with a row is that with its label."""
+    arguments = ("--vocab", "vocab.txt", "--draws", 2, "--force", "--json")
+    found = run("analyze", encoder, *arguments, "--partners", "token3").json()
+    assert found["family"] == "BERT"
+    assert [matrix["kind"] for matrix in found["matrices"]][2:4] == ["MLP in", "MLP out"]
+    assert "Attention is left out" in found["notes"][0]
+    assert found["matrices"][0]["total"] > 0
+    by_number = run("analyze", encoder.parent, *arguments, "--partners", 3).json()
+    assert by_number["partners"] == found["partners"]
+    assert by_number["matrices"] == found["matrices"]
+    assert set(found["partners"][0]) == {"index", "label", "cosine", "share"}
+
+
+def test_a_matrix_of_a_network(run: Run, encoder: Path) -> None:
+    found = run("analyze", encoder, "--tensor", "embeddings.word_embeddings.weight", "--json", "--partners", 3).json()
+    assert (found["n_features"], found["features"]) == (20, "rows")
+    assert len(found["partners"]) == 10
+
+
+def test_a_network_is_listed_when_asked(run: Run, encoder: Path) -> None:
+    done = run("analyze", encoder, "--list")
+    assert "encoder.layer.0.attention.self.query.weight" in done.out
+    assert "Not measured" not in done.out
+    assert len(run("analyze", encoder, "--list", "--json").json()["matrices"]) == 12
+    assert not (encoder.parent / "model-capacity.html").exists()
+
+
+def test_why_a_file_is_only_listed(run: Run, model: Path) -> None:
+    assert "Not measured as a whole: its names are of no family" in run("analyze", model).out
+
+
+def test_mistakes_about_networks(run: Run, encoder: Path) -> None:
+    (encoder.parent / "short.txt").write_text("a\nb\n")
+    word = "embeddings.word_embeddings.weight"
+    for arguments, said in (
+        (("--vocab", "short.txt"), f"labels must be as many as the 20 features of {word}, got 2"),
+        (("--vocab", "absent.txt"), "absent.txt: cannot be read"),
+        (("--heads", 3), "n_heads must divide the 8 inner coordinates"),
+        (("--features", "columns"), "features must be left out unless tensor names a matrix"),
+        (("--vocab", "vocab.txt", "--partners", "toke"), "the label of one feature"),
+        (("--partners", "word"), "has no labels"),
+        (("--tensor", "absent"), "no matrix 'absent'"),
+    ):
+        assert_refused(run("analyze", encoder, "--draws", 2, "--force", *arguments), said)

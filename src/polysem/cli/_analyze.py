@@ -11,7 +11,7 @@ from polysem.cli._dictionary import run_dictionary
 from polysem.cli._print import print_json, print_table
 
 if TYPE_CHECKING:
-    from polysem.networks import Analysis, Measured, WeightFile
+    from polysem.networks import Analysis, Feature, Partner, WeightFile
 
 
 @dataclass(frozen=True)
@@ -100,31 +100,31 @@ class Analyze:
                 seed=self.seed,
                 progress=lambda name, done, n: status.update(f"{done + 1} of {n}: {name}") if status else None,
             )
+            asked = None if self.partners is None else self._asked(analysis)
             write(out, analysis_page(analysis), force=self.force)
         if self.json:
-            self._print_json(analysis, out)
+            self._print_json(analysis, asked, out)
         else:
-            self._print(analysis, out)
+            self._print(analysis, asked, out)
 
-    def _print_json(self, analysis: "Analysis", out: Path) -> None:
+    def _print_json(self, analysis: "Analysis", asked: "_Asked | None", out: Path) -> None:
         where: dict[str, object] = {"file": str(self.file), "page": str(out.resolve())}
-        if self.partners is not None:
-            one, row = self._asked(analysis)
-            where["partners"] = [vars(other) for other in one.partners(row)]
+        if asked is not None:
+            where["partners"] = [vars(other) for other in asked.partners]
         if self.tensor is None:
             print_json(where | analysis.to_dict())
         else:
             print_json(where | analysis.measured[0].to_dict())
 
-    def _print(self, analysis: "Analysis", out: Path) -> None:
+    def _print(self, analysis: "Analysis", asked: "_Asked | None", out: Path) -> None:
         if self.tensor is None:
             self._print_network(analysis)
         else:
             (one,) = analysis.measured
             print(f"{one.name} in {self.file}, {one.features} as features\n")
             print(one.report)
-        if self.partners is not None:
-            self._print_partners(analysis)
+        if asked is not None:
+            self._print_partners(asked)
         print(f"\nPage: {out.resolve()}")
 
     def _print_network(self, analysis: "Analysis") -> None:
@@ -149,26 +149,27 @@ class Analyze:
         for note in analysis.notes:
             print(f"\n{note}")
 
-    def _print_partners(self, analysis: "Analysis") -> None:
+    def _print_partners(self, asked: "_Asked") -> None:
         from polysem.networks import visible_label
 
-        one, row = self._asked(analysis)
-        feature = one.feature(row)
-        who = f"row {row}" if feature.label is None else f"{visible_label(feature.label)} (row {row})"
-        print(f"\nPartners of {who}, which owns {feature.capacity:.3g}, in {one.name}:")
+        feature = asked.feature
+        row = f"row {feature.index}"
+        who = row if feature.label is None else f"{visible_label(feature.label)} ({row})"
+        print(f"\nPartners of {who}, which owns {feature.capacity:.3g}, in {feature.matrix}:")
         rows = tuple(
             (visible_label(other.label or ""), str(other.index), f"{other.cosine:+.3f}", f"{other.share:.2e}")
-            for other in one.partners(row)
+            for other in asked.partners
         )
         print_table(("label", "row", "cosine", "share"), rows)
 
-    def _asked(self, analysis: "Analysis") -> "tuple[Measured, int]":
-        """The matrix whose feature is asked for, and its row: a number where it has no such label."""
+    def _asked(self, analysis: "Analysis") -> "_Asked":
+        """The feature that is asked for: of that label, or else of that number."""
         assert self.partners is not None
         one = analysis.measured[0]
         labelled = one.labels is not None and self.partners in one.labels
         feature = int(self.partners) if self.partners.isdecimal() and not labelled else self.partners
-        return one, one.index(feature)
+        row = one.index(feature)
+        return _Asked(one.feature(row), one.partners(row))
 
     def _list(self, file: "WeightFile", why: str) -> None:
         if self.json:
@@ -195,3 +196,11 @@ class Analyze:
             print(why)
         if rows:
             print(f"Measure one of them with --tensor NAME --features rows|columns, for instance --tensor {rows[0][0]}")
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A feature whose partners are asked for, and these."""
+
+    feature: "Feature"
+    partners: "tuple[Partner, ...]"
