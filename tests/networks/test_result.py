@@ -87,6 +87,9 @@ def test_most_and_least_pure(analysis: Analysis) -> None:
     assert [feature.index for feature in analysis.least_pure("0.weight", 3)] == order[:3]
     most = analysis.most_pure("0.weight", 30)
     assert [feature.index for feature in most] == order[::-1]
+    ratio = (report.capacity / analysis["0.weight"].null).tolist()
+    assert analysis.most_pure("0.weight", 1, relative=True)[0].index == ratio.index(max(ratio))
+    assert analysis.least_pure("0.weight", 1, relative=True)[0].index == ratio.index(min(ratio))
     first = most[0]
     assert (first.matrix, first.label, first.head) == ("0.weight", LABELS[order[-1]], None)
     assert first.capacity == float(report.capacity.max())

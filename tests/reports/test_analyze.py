@@ -90,7 +90,10 @@ def test_a_network(network: Analysis) -> None:
         assert row[2] == f"{report.total / report.d_hidden:.3f}"
         low, _ = report.interval
         assert row[3].startswith(f"{report.null / report.d_hidden:.3f} ({low / report.d_hidden:.3f} to ")
-    for table, stream in zip(purity[2:], ("reads", "reads", "writes", "writes"), strict=True):
+    assert [table[0][0] for table in purity[:3]] == ["most pure", "least pure", "most for its norm: C over random"]
+    ratios = [float(row[1]) / float(row[2]) for row in purity[2][1:]]
+    assert ratios == sorted(ratios, reverse=True)
+    for table, stream in zip(purity[3:], ("reads", "reads", "writes", "writes"), strict=True):
         group = network.of_kind("Linear", stream)
         features = [(one, feature) for one in group for feature in one.most_pure(5)]
         one, first = max(features, key=lambda found: found[1].capacity)
@@ -106,7 +109,7 @@ def test_labels_of_others_are_shown_as_they_are(network: Analysis) -> None:
     html = analysis_page(network)
     page = Page(html)
     shown = [cell for cell in page.text("td") if "alert(1)" in cell]
-    assert len(shown) == 2 * 8 * 2  # features and partners, most and least pure
+    assert len(shown) == 3 * 8 * 2  # features and partners in three tables
     assert all("\\u202e\\u0000 a_b x_i" in cell for cell in shown)
     assert "\u202e" not in html
     assert "<script>alert" not in html
@@ -120,6 +123,12 @@ def test_few_directions_are_said(network: Analysis) -> None:
     assert len(said) == 1
     assert said[0].startswith("Rows of 1 of the 3 matrices")
     assert said[0].endswith("These are 0.weight.")
+
+
+def test_waves_are_not_taken_for_superposition(addition_file: Path) -> None:
+    """A network whose numbers lie on a few waves."""
+    page = Page(analysis_page(analyze(addition_file, "tok_embed.weight", draws=2)))
+    assert any("Rows lie in few directions, about 9.41 of the 114" in text for text in page.text("p"))
 
 
 def test_a_page_of_many_layers_stays_small() -> None:

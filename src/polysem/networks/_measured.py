@@ -139,35 +139,39 @@ class Measured:
         require(len(found) == 1, "feature", feature, f"the label of one feature of {self.name}, not {len(found)}{hint}")
         return found[0]
 
-    def most_pure(self, n: int = 10) -> tuple[Feature, ...]:
+    def most_pure(self, n: int = 10, *, relative: bool = False) -> tuple[Feature, ...]:
         """The features with the largest capacities, largest first.
 
         Args:
             n: how many at most.
+            relative: whether to go by capacity over `null`: who owns most for its norm.
 
         Returns:
             Zero rows are none of them.
 
         Source: ours.
         """
-        return self._ordered(n, descending=True)
+        return self._ordered(n, relative, descending=True)
 
-    def least_pure(self, n: int = 10) -> tuple[Feature, ...]:
+    def least_pure(self, n: int = 10, *, relative: bool = False) -> tuple[Feature, ...]:
         """The features with the smallest capacities, smallest first.
 
         Args:
             n: how many at most.
+            relative: whether to go by capacity over `null`: who owns least for its norm.
 
         Returns:
             Zero rows, which own nothing because they are not there, are none of them.
 
         Source: ours.
         """
-        return self._ordered(n, descending=False)
+        return self._ordered(n, relative, descending=False)
 
-    def _ordered(self, n: int, *, descending: bool) -> tuple[Feature, ...]:
+    def _ordered(self, n: int, relative: bool, *, descending: bool) -> tuple[Feature, ...]:
         there = (self.report.row_norm > 0).nonzero()[:, 0]
-        order = torch.sort(self.report.capacity[there], descending=descending, stable=True).indices
+        capacity = self.report.capacity[there]
+        by = capacity / self.null[there] if relative else capacity
+        order = torch.sort(by, descending=descending, stable=True).indices
         return tuple(self.feature(index) for index in there[order[: whole("n", n)]].tolist())
 
     def partners(self, feature: int | str, k: int = 10) -> tuple[Partner, ...]:

@@ -73,13 +73,13 @@ class Analysis:
         """The features that interfere most with a feature of one matrix: `self[name].partners(feature, k)`."""
         return self[name].partners(feature, k)
 
-    def most_pure(self, name: str, n: int = 10) -> tuple[Feature, ...]:
+    def most_pure(self, name: str, n: int = 10, *, relative: bool = False) -> tuple[Feature, ...]:
         """The features of one matrix with the largest capacities: `self[name].most_pure(n)`."""
-        return self[name].most_pure(n)
+        return self[name].most_pure(n, relative=relative)
 
-    def least_pure(self, name: str, n: int = 10) -> tuple[Feature, ...]:
+    def least_pure(self, name: str, n: int = 10, *, relative: bool = False) -> tuple[Feature, ...]:
         """The features of one matrix with the smallest capacities: `self[name].least_pure(n)`."""
-        return self[name].least_pure(n)
+        return self[name].least_pure(n, relative=relative)
 
     def to_dict(self) -> dict[str, object]:
         """The numbers of all matrices, for JSON; per-feature numbers are left out."""

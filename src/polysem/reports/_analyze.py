@@ -184,7 +184,12 @@ def _purity_tables(group: tuple[Measured, ...]) -> tuple[Table, ...]:
     n = _SHOWN if len(group) == 1 else _SHOWN_OF_LAYERS
     most = sorted(((one, f) for one in group for f in one.most_pure(n)), key=lambda found: -found[1].capacity)[:n]
     least = sorted(((one, f) for one in group for f in one.least_pure(n)), key=lambda found: found[1].capacity)[:n]
-    shared = _partners(group, most + least)
+    shown = [("most pure", most), ("least pure", least)]
+    if len(group) == 1 and group[0].labels:
+        shown.append(
+            ("most for its norm: C over random", [(one, f) for one in group for f in one.most_pure(n, relative=True)])
+        )
+    shared = _partners(group, [found for _, listed in shown for found in listed])
     return tuple(
         Table(
             (label, "C", "random", "norm", "partners: cosine, share"),
@@ -199,7 +204,7 @@ def _purity_tables(group: tuple[Measured, ...]) -> tuple[Table, ...]:
                 for one, feature in found
             ),
         )
-        for label, found in (("most pure", most), ("least pure", least))
+        for label, found in shown
     )
 
 
