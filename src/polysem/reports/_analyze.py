@@ -27,7 +27,11 @@ _READING_PARTNERS = (
     "Partners of a feature are those that take the largest shares of its sum Σ_j (W_i·W_j)², of which it keeps the "
     "share C_i itself. What C would be about among random directions stands beside it: short rows own less there too."
 )
-_READING_NETWORK = (
+_READING_LAYERS = (
+    "A layer reads with the rows of its weight, one for each unit that it writes to, and writes with the columns, one "
+    "for each unit that it reads from; kernels of convolutions are laid out flat. An embedding writes its rows."
+)
+_READING_FAMILY = (
     "Weights are taken as stored: gains of normalisation before a read are not folded in. A neuron's features are the "
     "vectors that it reads and writes; those of attention are the singular directions of each head's map from what it "
     "reads to what it writes, scaled by the singular values. Directions of one head are orthogonal to each other; "
@@ -79,9 +83,14 @@ def _network_page(analysis: Analysis) -> str:
         Chapter(
             name="numbers",
             title="All matrices",
+            text=("In brackets the 95 % intervals of the nulls.",),
             tables=(Table(_NUMBERS, tuple(_numbers(one) for one in analysis)),),
         ),
-        Chapter(name="reading", title="How to read this", text=(*_READING, _READING_PARTNERS, _READING_NETWORK)),
+        Chapter(
+            name="reading",
+            title="How to read this",
+            text=(*_READING, _READING_PARTNERS, _READING_FAMILY if analysis.family else _READING_LAYERS),
+        ),
     )
     name = "/".join(Path(analysis.source).parts[-2:])
     lead = f"A {kind} of {n_layers} layers: {len(analysis)} matrices with {features:,} features."
