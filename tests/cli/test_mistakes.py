@@ -95,7 +95,10 @@ def test_files_and_folders_without_permission(run: Run, monkeypatch: pytest.Monk
         path = put(folder / "w.npz", "sound")
         path.chmod(0o644)
         given = ("analyze", path, "--tensor", "layer.0.W", "--json", "--out")
-        assert run(*given, folder / "open" / "root.html").status == 0  # all modules are loaded now
+        assert run(*given, folder / "open" / "root.html").status == 0
+        assert (
+            run("reproduce", "--quick", "--chapter", "stack", "--out", path).status == 2
+        )  # all modules are loaded now
         with as_nobody():
             assert run(*given, folder / "open" / "a.html").status == 0
             assert_refused(run(*given, folder / "b.html"), f"no permission to write in {folder}")

@@ -171,6 +171,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         yield "dictionary", plots.dictionary_figures(networks.analyze_dictionary(saved[0], draws=2))
         yield "pair", plots.dictionary_pair_figures(networks.compare_dictionaries(*saved[:2], draws=2))
         yield "seeds", plots.dictionary_seeds_figures(networks.compare_seeds(saved, draws=2))
+    layers = torch.nn.Sequential(torch.nn.Embedding(9, 6), *(torch.nn.Linear(6, 12) for _ in range(3)))
+    yield "network", plots.network_figures(networks.analyze(layers, draws=2))
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
 
@@ -213,6 +215,7 @@ def test_these_are_all(figures: Figures) -> None:
         + 1
         + 3
         + 3
+        + 3
         + 2
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
@@ -230,6 +233,7 @@ def test_these_are_all(figures: Figures) -> None:
         "gram_figure",
         "layer_figures",
         "locking_figures",
+        "network_figures",
         "one_by_one_figures",
         "pair_figure",
         "pareto_figures",
