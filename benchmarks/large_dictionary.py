@@ -95,16 +95,16 @@ def main() -> None:
         before = {dtype: product_rate(dtype, seconds) for dtype in dtypes}
         Path("/proc/self/clear_refs").write_text("5")  # start the high-water mark anew
         start = time.perf_counter()
-        report = analyze(path, "W_dec", draws=options.draws).report
+        (found,) = analyze(path, "W_dec", draws=options.draws)
         spent = time.perf_counter() - start
         peak = memory("VmHWM")
         rates = {dtype: (before[dtype] + product_rate(dtype, seconds)) / 2 for dtype in dtypes}
         sample = torch.randperm(options.rows, generator=torch.Generator().manual_seed(1))[:64].sort().values
         expected = pairwise(path, sample)
 
-    error = ((report.capacity[sample] - expected).abs() / expected).max()
+    error = ((found.report.capacity[sample] - expected).abs() / expected).max()
     products = sum(n * 2 * options.rows * D**2 / rates[dtype] for dtype, n in dtypes.items())
-    print(f"total / D               {report.total / D:.4f}, null {report.null / D:.4f}")
+    print(f"total / D               {found.report.total / D:.4f}, null {found.report.null / D:.4f}")
     print(f"peak memory             {peak:.2f} GB, of it {memory('VmRSS'):.2f} GB after  (goal < 1.5)")
     print(f"matrix products         {', '.join(f'{r / 1e9:.0f} GFLOP/s in {str(d)[6:]}' for d, r in rates.items())}")
     print(f"analysis                {spent:.0f} s; its {sum(dtypes.values())} products alone {products:.0f} s")
