@@ -174,16 +174,22 @@ def test_frequencies_beside_the_weights(tmp_path: Path) -> None:
     assert_close(found, frequency.double(), rtol=1e-5, atol=1e-12)
 
 
-@pytest.mark.parametrize("folder", FOLDERS, ids=lambda path: f"{path.parent.name}-{path.name}")
-@pytest.mark.parametrize("which", ["encoder", "decoder", "both"])
+@pytest.mark.parametrize(
+    ("folder", "which"),
+    [
+        pytest.param(folder, which, id=f"{folder.parent.name}-{folder.name}-{which}")
+        for folder in FOLDERS
+        for which in ("encoder", "decoder", "both")
+        if (folder.name, which) != ("matching-pursuit", "encoder")  # it has none
+    ],
+)
 def test_a_transposed_matrix_is_refused(folder: Path, which: str, tmp_path: Path) -> None:
     """Whichever library's configuration lies beside it."""
     source = next(path for path in folder.iterdir() if path.suffix in (".pt", ".safetensors"))
     safe = source.suffix == ".safetensors"
     tensors = safetensors.torch.load_file(source) if safe else torch.load(source, weights_only=True)
     turned = [name for name in tensors if tensors[name].ndim == 2 and (which == "both" or which[:3] in name.lower())]
-    if not turned:
-        pytest.skip("has no encoder")
+    assert turned
     tensors |= {name: tensors[name].T.contiguous() for name in turned}
     target = tmp_path / source.name
     safetensors.torch.save_file(tensors, target) if safe else torch.save(tensors, target)

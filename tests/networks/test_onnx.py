@@ -266,7 +266,7 @@ def test_every_tensor_of_a_real_model(ocr_file: Path) -> None:
 def test_the_readout_of_a_real_model(ocr_file: Path) -> None:
     """6,625 characters in R^120 share directions far more than random ones: its labels are in the file."""
     assert len(load(ocr_file).metadata["character"].splitlines()) == 6623  # besides these a blank and a space
-    found = analyze(ocr_file, "linear_85.w_0", features="columns", draws=2)
+    (found,) = analyze(ocr_file, "linear_85.w_0", features="columns", draws=2)
     assert (found.report.n_features, found.report.d_hidden) == (6625, 120)
     readout = load(ocr_file)["linear_85.w_0"].tensor().double().T
     G = readout @ readout.T
