@@ -1,6 +1,7 @@
 from ._correlated import CorrelatedFeatures as CorrelatedFeatures
 from ._correlated import ExclusiveFeatures as ExclusiveFeatures
 from ._csv import FeatureTable as FeatureTable
+from ._csv import parse_csv as parse_csv
 from ._csv import read_csv as read_csv
 from ._importance import explicit as explicit
 from ._importance import geometric as geometric

@@ -66,13 +66,35 @@ def read_csv(path: str | PathLike[str]) -> FeatureTable:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a CSV file (not UTF-8 text)") from error
+    return parse_csv(text, str(path))
+
+
+def parse_csv(text: str, name: str = "the table") -> FeatureTable:
+    r"""Read features from the text of a CSV table, as `read_csv` does from a file.
+
+    Args:
+        text: a header and one row for each feature.
+        name: what errors call the table.
+
+    Returns:
+        The columns, float64.
+
+    Raises:
+        ValueError: as `read_csv`.
+
+    Example:
+        >>> parse_csv("importance,kurtosis\n1.0,20\n0.5,10").importance.tolist()
+        [1.0, 0.5]
+
+    Source: ours.
+    """
     try:
-        return _table(path, csv.DictReader(io.StringIO(text), skipinitialspace=True))
+        return _table(name, csv.DictReader(io.StringIO(text), skipinitialspace=True))
     except csv.Error as error:
-        raise ValueError(f"{path}: not a CSV file ({error})") from error
+        raise ValueError(f"{name}: not a CSV file ({error})") from error
 
 
-def _table(path: str | PathLike[str], reader: "csv.DictReader[str]") -> FeatureTable:
+def _table(path: str, reader: "csv.DictReader[str]") -> FeatureTable:
     header = [name.strip() for name in reader.fieldnames or ()]
     if "importance" not in header:
         raise ValueError(f"{path}: the header must have a column 'importance', got {header}")

@@ -18,6 +18,8 @@ from ._one_by_one import treated_model_label as treated_model_label
 from ._one_by_one import treatment_label as treatment_label
 from ._pareto import pareto_figures as pareto_figures
 from ._phase import phase_figures as phase_figures
+from ._phase import phase_map as phase_map
+from ._points import pair_curves_figure as pair_curves_figure
 from ._points import point_figures as point_figures
 from ._points import stack_figure as stack_figure
 from ._prediction import prediction_figures as prediction_figures

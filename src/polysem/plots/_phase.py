@@ -16,9 +16,10 @@ def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple
     return [
         (
             "theory",
-            _phase_figure(
-                result,
-                result.theory[..., 1],
+            phase_map(
+                result.kurtosis,
+                result.ratio,
+                result.theory,
                 points,
                 "Theory",
                 "Theory: below the lower line feature 2 owns nothing, above the upper one a whole dimension, between "
@@ -27,9 +28,10 @@ def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple
         ),
         (
             "trained",
-            _phase_figure(
-                result,
-                result.trained[..., 1],
+            phase_map(
+                result.kurtosis,
+                result.ratio,
+                result.trained,
                 points,
                 "Trained",
                 f"Training, cell by cell: no capacity differs from theory by more than {result.deviation:.1e}; the "
@@ -39,20 +41,21 @@ def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple
     ]
 
 
-def _phase_figure(
-    result: PhaseDiagram, capacity: Tensor, points: tuple[Point, ...], title: str, caption: str
+def phase_map(
+    kurtosis: Tensor, ratio: Tensor, capacity: Tensor, points: tuple[Point, ...], title: str, caption: str
 ) -> go.Figure:
-    kurtosis, ratio = result.kurtosis, result.ratio
+    """Both features' capacities `[n_ratio, n_kurtosis, 2]`: the second's as colour, with the theory's boundaries."""
     figure = go.Figure()
     figure.add_heatmap(
         x=array(kurtosis),
         y=array(ratio),
-        z=array(capacity),
+        z=array(capacity[..., 1]),
+        customdata=array(capacity[..., 0]),
         zmin=0,
         zmax=1,
         colorscale=CAPACITY_SCALE,
         colorbar={"title": {"text": "C₂"}, "thickness": 14},
-        hovertemplate="F %{x:.2f}<br>v₂/v₁ %{y:.3f}<br>C₂ %{z:.3f}<extra></extra>",
+        hovertemplate="F %{x:.2f}<br>v₂/v₁ %{y:.3f}<br>C₁ %{customdata:.3f}, C₂ %{z:.3f}<extra></extra>",
     )
     across, up = torch.stack([kurtosis[[0, -1]], ratio[[0, -1]]]).log10().tolist()
     F = torch.logspace(across[0], across[1], 400, dtype=torch.float64)

@@ -1,9 +1,12 @@
 """Marginal-benefit curves: two features at a point of the phase diagram, many features under one total."""
 
+from collections.abc import Sequence
+
 import plotly.graph_objects as go
+from torch import Tensor
 
 from polysem.plots._style import FIRST, SECOND, TRAINED, array, styled
-from polysem.studies import Points, Stack
+from polysem.studies import PairCurves, Points, Stack
 
 
 def point_figures(result: Points) -> list[tuple[str, go.Figure]]:
@@ -12,33 +15,10 @@ def point_figures(result: Points) -> list[tuple[str, go.Figure]]:
 
 
 def _point_figure(result: Points, index: int) -> go.Figure:
-    point, x = result.points[index], result.first_capacity
-    figure = go.Figure()
-    for feature, colour in enumerate((FIRST, SECOND)):
-        figure.add_scatter(
-            x=array(x),
-            y=array(result.benefit[index, feature]),
-            mode="lines",
-            line={"color": colour, "width": 3},
-            name=f"feature {feature + 1}",
-            hovertemplate="C₁ %{x:.3f}<br>benefit %{y:.3f}<extra>feature " + str(feature + 1) + "</extra>",
-        )
-    for label, capacities, benefits, symbol, size in (
-        ("optimum", result.optimum.capacity, result.optimum_benefit, "circle-open", 15),
-        ("trained", result.trained_capacity, result.trained_benefit, "x-thin", 9),
-    ):
-        capacity, other = capacities[index].tolist()
-        benefit = benefits[index].tolist()
-        figure.add_scatter(
-            x=[capacity],
-            y=[benefit[0 if capacity >= other else 1]],  # on the curve of the feature that owns more
-            mode="markers",
-            marker={"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5, "color": TRAINED}},
-            name=label,
-            hovertemplate=f"{label}: C₁ = {capacity:.4f}<extra></extra>",
-        )
-    figure.update_xaxes(range=[-0.04, 1.04])
-    figure.update_yaxes(rangemode="tozero")
+    point = result.points[index]
+    optimum = "optimum", result.optimum.capacity[index], result.optimum_benefit[index]
+    trained = "trained", result.trained_capacity[index], result.trained_benefit[index]
+    figure = _pair_figure(result.first_capacity, result.benefit[index], (optimum, trained))
     return styled(
         figure,
         title=f"{point.name}: F = {point.kurtosis:g}, v₂/v₁ = {point.ratio:g}",
@@ -49,8 +29,61 @@ def _point_figure(result: Points, index: int) -> go.Figure:
     )
 
 
+def pair_curves_figure(result: PairCurves) -> go.Figure:
+    """Both features' curves against `C_1`, with the optimum on the line of equal marginal benefit."""
+    figure = _pair_figure(
+        result.first_capacity, result.benefit, (("optimum", result.optimum.capacity, result.optimum_benefit),)
+    )
+    price = float(result.optimum.price)
+    figure.add_scatter(
+        x=[-0.04, 1.04],
+        y=[price, price],
+        mode="lines",
+        line={"dash": "dot", "color": TRAINED},
+        name="price μ",
+        hoverinfo="skip",
+    )
+    return styled(
+        figure,
+        title=f"F = {result.kurtosis:.3g}, v₂/v₁ = {result.ratio:.3g}",
+        caption="What the next bit of capacity would save on each feature. Where both share the dimension the curves "
+        "meet at the optimum, at the price μ; a feature that has it all has the higher curve to the end.",
+        x="capacity C₁ (C₂ = 1 − C₁)",
+        y="marginal benefit −dL/dC",
+        height=460,
+    )
+
+
+def _pair_figure(x: Tensor, curves: Tensor, marks: Sequence[tuple[str, Tensor, Tensor]]) -> go.Figure:
+    """Two curves `[2, n_grid]`, and capacities `[2]` with their benefits `[2]` marked on them."""
+    figure = go.Figure()
+    for feature, colour in enumerate((FIRST, SECOND)):
+        figure.add_scatter(
+            x=array(x),
+            y=array(curves[feature]),
+            mode="lines",
+            line={"color": colour, "width": 3},
+            name=f"feature {feature + 1}",
+            hovertemplate="C₁ %{x:.3f}<br>benefit %{y:.3f}<extra>feature " + str(feature + 1) + "</extra>",
+        )
+    for (label, capacities, benefits), (symbol, size) in zip(marks, (("circle-open", 15), ("x-thin", 9)), strict=False):
+        capacity, other = capacities.tolist()
+        benefit = benefits.tolist()
+        figure.add_scatter(
+            x=[capacity],
+            y=[benefit[0 if capacity >= other else 1]],  # on the curve of the feature that owns more
+            mode="markers",
+            marker={"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5, "color": TRAINED}},
+            name=label,
+            hovertemplate=f"{label}: C₁ = {capacity:.4f}<extra></extra>",
+        )
+    figure.update_xaxes(range=[-0.04, 1.04])
+    figure.update_yaxes(rangemode="tozero")
+    return figure
+
+
 def stack_figure(result: Stack) -> go.Figure:
-    """All features' curves on a logarithmic axis, circles at the optimal capacities, a slider for the total."""
+    """All features' curves on a logarithmic axis, circles at the optimal capacities, a slider for several totals."""
     count, start = len(result.v), len(result.totals) // 3
     figure = go.Figure()
     for feature in range(count):
@@ -72,19 +105,22 @@ def stack_figure(result: Stack) -> go.Figure:
         **circles,
     )
     figure.add_scatter(mode="lines", line={"dash": "dot", "color": TRAINED}, name="price μ", hoverinfo="skip", **line)
-    steps = []
-    for index, total in enumerate(result.totals.tolist()):
-        circles, line = _at_total(result, index)
-        change = {key: [circles[key], line[key]] for key in ("x", "y")}
-        steps.append({"method": "restyle", "label": f"{total:g}", "args": [change, [count, count + 1]]})
-    figure.update_layout(
-        sliders=[{"active": start, "steps": steps, "currentvalue": {"prefix": "total capacity "}, "pad": {"t": 60}}]
-    )
+    filled = "Capacity fills the curves from above"
+    if len(result.totals) > 1:
+        steps = []
+        for index, total in enumerate(result.totals.tolist()):
+            circles, line = _at_total(result, index)
+            change = {key: [circles[key], line[key]] for key in ("x", "y")}
+            steps.append({"method": "restyle", "label": f"{total:g}", "args": [change, [count, count + 1]]})
+        figure.update_layout(
+            sliders=[{"active": start, "steps": steps, "currentvalue": {"prefix": "total capacity "}, "pad": {"t": 60}}]
+        )
+        filled = "Move the slider: capacity fills the curves from above"
     figure.update_xaxes(range=[-0.04, 1.04])
     figure.update_yaxes(type="log", tickformat="~g", dtick=1)
     return styled(
         figure,
-        caption="Move the slider: capacity fills the curves from above, and all partly represented features sit at "
+        caption=f"{filled}, and all partly represented features sit at "
         "one height, the price μ; those whose curve ends above it are pure, those that start below it ignored.",
         x="capacity C of a feature",
         y="marginal benefit −dL/dC",

@@ -74,10 +74,14 @@ from ._pareto import ParetoPoint as ParetoPoint
 from ._pareto import comparison_config as comparison_config
 from ._pareto import pareto as pareto
 from ._phase import PhaseDiagram as PhaseDiagram
+from ._phase import PhaseMap as PhaseMap
 from ._phase import phase_diagram as phase_diagram
+from ._phase import phase_map as phase_map
 from ._points import POINTS as POINTS
+from ._points import PairCurves as PairCurves
 from ._points import Point as Point
 from ._points import Points as Points
+from ._points import pair_curves as pair_curves
 from ._points import points as points
 from ._power import Power as Power
 from ._power import power as power
@@ -103,6 +107,7 @@ from ._searching import SearchedCell as SearchedCell
 from ._searching import Searching as Searching
 from ._searching import searching as searching
 from ._stack import Stack as Stack
+from ._stack import allocation_stack as allocation_stack
 from ._stack import stack as stack
 from ._superposition import Superposition as Superposition
 from ._superposition import SuperpositionPhase as SuperpositionPhase
@@ -121,6 +126,7 @@ from ._treating import TreatedWay as TreatedWay
 from ._treating import Treating as Treating
 from ._treating import treating as treating
 from ._width import Width as Width
+from ._width import planned as planned
 from ._width import width as width
 from ._wilson import wilson as wilson
 from ._without_diminishing import LINEAR_IMPORTANCE as LINEAR_IMPORTANCE

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from polysem.studies._configs import PhaseConfig
 from polysem.studies._points import train_pairs
-from polysem.theory import Phase, allocate, phase
+from polysem.theory import Allocation, Phase, allocate, phase
 
 REPRESENTED = 1e-6
 """A trained feature with more capacity than this lies beyond the boundary at which theory ignores it."""
@@ -40,6 +40,42 @@ class PhaseDiagram:
     same_phase: float
 
 
+@dataclass(frozen=True)
+class PhaseMap:
+    """Optimal capacities over kurtosis `[n_kurtosis]` and `ratio = v_2 / v_1` `[n_ratio]`.
+
+    Attributes:
+        kurtosis, ratio: the axes, float64.
+        v: importances `[n_ratio, n_kurtosis, 2]`; the larger of each pair is 1, so that all losses are of one size.
+        optimum: the optimal allocation, batch `[n_ratio, n_kurtosis]`.
+    """
+
+    kurtosis: Tensor
+    ratio: Tensor
+    v: Tensor
+    optimum: Allocation
+
+
+def phase_map(config: PhaseConfig = PhaseConfig()) -> PhaseMap:
+    """The phase diagram by theory alone.
+
+    Example:
+        >>> result = phase_map(PhaseConfig(n_kurtosis=2, n_ratio=2))
+        >>> result.optimum.capacity[0].tolist()
+        [[1.0, 0.0], [1.0, 0.0]]
+
+    Source: Scherlis et al. 2022, the phase diagram of two features.
+    """
+    low, high = (math.log10(value) for value in config.kurtosis_range)
+    kurtosis = torch.logspace(low, high, config.n_kurtosis, dtype=torch.float64)
+    half = math.log10(config.largest_ratio)
+    ratio = torch.logspace(-half, half, config.n_ratio, dtype=torch.float64)
+    v = torch.stack([torch.ones_like(ratio), ratio], -1) / ratio.clamp(min=1)[:, None]
+    v = v[:, None].expand(-1, config.n_kurtosis, -1)
+    F = kurtosis.expand(config.n_ratio, -1)
+    return PhaseMap(kurtosis, ratio, v, allocate(v, F[..., None], torch.ones(F.shape, dtype=torch.float64)))
+
+
 def phase_diagram(config: PhaseConfig = PhaseConfig()) -> PhaseDiagram:
     """Train every cell and compare with the closed form.
 
@@ -50,16 +86,10 @@ def phase_diagram(config: PhaseConfig = PhaseConfig()) -> PhaseDiagram:
 
     Source: Scherlis et al. 2022, the phase diagram of two features; closed-form boundaries are ours.
     """
-    low, high = (math.log10(value) for value in config.kurtosis_range)
-    kurtosis = torch.logspace(low, high, config.n_kurtosis, dtype=torch.float64)
-    half = math.log10(config.largest_ratio)
-    ratio = torch.logspace(-half, half, config.n_ratio, dtype=torch.float64)
-    # The larger importance of each pair is 1: losses of all cells are then of one size.
-    v = torch.stack([torch.ones_like(ratio), ratio], -1) / ratio.clamp(min=1)[:, None]
-    v_cells = v[:, None].expand(-1, config.n_kurtosis, -1)
+    theory = phase_map(config)
+    kurtosis, ratio, optimum = theory.kurtosis, theory.ratio, theory.optimum
     F_cells = kurtosis.expand(config.n_ratio, -1)
-    optimum = allocate(v_cells, F_cells[..., None], torch.ones(F_cells.shape, dtype=torch.float64))
-    best, loss = train_pairs(v_cells.reshape(-1, 2), F_cells.reshape(-1), restarts=config.restarts, seed=config.seed)
+    best, loss = train_pairs(theory.v.reshape(-1, 2), F_cells.reshape(-1), restarts=config.restarts, seed=config.seed)
     trained = best.view(*F_cells.shape, 2)
     phases = phase(ratio[:, None], kurtosis)
     measured = measured_phases(trained)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from polysem import _checks
 from polysem.features import SparseSign
 from polysem.measure import capacity
 from polysem.studies._configs import PointsConfig
@@ -63,6 +64,60 @@ class Points:
     trained_capacity: Tensor
     trained_benefit: Tensor
     trained_loss: Tensor
+
+
+@dataclass(frozen=True)
+class PairCurves:
+    """Two features in one dimension at any place of the phase diagram, by theory.
+
+    Attributes:
+        kurtosis: of both; ratio: `v_2 / v_1`, with `v_1 = 1`.
+        first_capacity: grid `[n_grid]` of `C_1`; the second feature owns `1 − C_1`.
+        benefit: `−dL_i/dC_i` `[2, n_grid]` on that grid.
+        optimum: the optimal allocation.
+        optimum_benefit: marginal benefits `[2]` there.
+    """
+
+    kurtosis: float
+    ratio: float
+    first_capacity: Tensor
+    benefit: Tensor
+    optimum: Allocation
+    optimum_benefit: Tensor
+
+
+def pair_curves(kurtosis: float, ratio: float, *, n_grid: int = 101) -> PairCurves:
+    """Marginal-benefit curves of two features that share one dimension, and where the optimum puts them.
+
+    Args:
+        kurtosis: kurtosis F of both, above 1.
+        ratio: relative importance `v_2 / v_1`, non-negative.
+        n_grid: points of each curve.
+
+    Returns:
+        Curves and optimum, float64.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> found = pair_curves(6.0, 0.6)
+        >>> [round(c, 3) for c in found.optimum.capacity.tolist()], round(float(found.optimum.price), 3)
+        ([0.792, 0.208], 2.631)
+
+    Source: Scherlis et al. 2022, the figure of two features' marginal benefits.
+    """
+    v = torch.tensor([1.0, ratio], dtype=torch.float64)
+    first = torch.linspace(0, 1, _checks.whole("n_grid", n_grid, 2), dtype=torch.float64)
+    optimum = allocate(v, kurtosis, 1.0)
+    return PairCurves(
+        kurtosis=kurtosis,
+        ratio=ratio,
+        first_capacity=first,
+        benefit=marginal_benefit(v[:, None], kurtosis, torch.stack([first, 1 - first])),
+        optimum=optimum,
+        optimum_benefit=marginal_benefit(v, kurtosis, optimum.capacity),
+    )
 
 
 def points(config: PointsConfig = PointsConfig()) -> Points:

@@ -31,6 +31,42 @@ class Stack:
     reached: Tensor
 
 
+def allocation_stack(v: Tensor, kurtosis: Tensor, total: float, *, n_grid: int = 101) -> Stack:
+    """Curves of any features, and the optimal allocation of one total.
+
+    Args:
+        v: importances `[n_features]`, none negative.
+        kurtosis: of each feature `[n_features]`, above 1.
+        total: total capacity in dimensions.
+        n_grid: points of each curve.
+
+    Returns:
+        A stack with the one total.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> import torch
+        >>> found = allocation_stack(torch.tensor([1.0, 0.5]), torch.tensor([20.0, 20.0]), 1.0)
+        >>> [round(c, 3) for c in found.allocation.capacity[0].tolist()]
+        [0.706, 0.294]
+
+    Source: Scherlis et al. 2022, the figure of many features' curves.
+    """
+    grid = torch.linspace(0, 1, n_grid, dtype=torch.float64)
+    totals = torch.tensor([total], dtype=torch.float64)
+    allocation = allocate(v, kurtosis, totals)
+    return Stack(
+        v=v,
+        grid=grid,
+        benefit=marginal_benefit(v[:, None], kurtosis[:, None], grid),
+        totals=totals,
+        allocation=allocation,
+        reached=marginal_benefit(v, kurtosis, allocation.capacity),
+    )
+
+
 def stack(config: StackConfig = StackConfig()) -> Stack:
     """Curves of many features, and the optimal allocation at every total.
 

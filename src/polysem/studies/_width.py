@@ -43,14 +43,39 @@ def width(config: WidthConfig = WidthConfig()) -> Width:
     Source: ours.
     """
     v, kurtosis, says = _features(config)
-    if config.widths:
-        widths = torch.tensor(sorted(set(config.widths)), dtype=torch.float64)
+    return planned(v, kurtosis, says, widths=config.widths, points_between=config.points_between)
+
+
+def planned(v: Tensor, kurtosis: Tensor, says: str, *, widths: tuple[int, ...] = (), points_between: int = 8) -> Width:
+    """Plan every width for given features.
+
+    Args:
+        v: importances `[n_features]`, none negative.
+        kurtosis: of each feature `[n_features]`, above 1.
+        says: what the features are, in a line.
+        widths: whole widths; by default from 1 to the number of features, thinned out beyond 40.
+        points_between: totals of the finer grid per step from one width to the next.
+
+    Returns:
+        Plans at these widths and between them.
+
+    Raises:
+        ValueError: a value out of range.
+
+    Example:
+        >>> result = planned(torch.tensor([1.0, 1.0]), torch.tensor([5.0, 5.0]), "two features")
+        >>> [round(loss, 3) for loss in result.whole.loss.tolist()]
+        [2.667, 0.0]
+
+    Source: ours.
+    """
+    if widths:
+        whole = torch.tensor(sorted(set(widths)), dtype=torch.float64)
     else:
-        steps = min(len(v), MOST_WIDTHS)
-        widths = torch.linspace(1, len(v), steps, dtype=torch.float64).round()
-    share = torch.arange(config.points_between, dtype=torch.float64) / config.points_between
-    fine = torch.cat([(widths[:-1, None] + widths.diff()[:, None] * share).flatten(), widths[-1:]])
-    return Width(says, plan(v, kurtosis, widths), plan(v, kurtosis, fine))
+        whole = torch.linspace(1, len(v), min(len(v), MOST_WIDTHS), dtype=torch.float64).round()
+    share = torch.arange(points_between, dtype=torch.float64) / points_between
+    fine = torch.cat([(whole[:-1, None] + whole.diff()[:, None] * share).flatten(), whole[-1:]])
+    return Width(says, plan(v, kurtosis, whole), plan(v, kurtosis, fine))
 
 
 def _features(config: WidthConfig) -> tuple[Tensor, Tensor, str]:

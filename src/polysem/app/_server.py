@@ -1,0 +1,110 @@
+"""The server: the pages of this package, and the figures and numbers that they ask for."""
+
+import json
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from pathlib import Path
+
+import torch
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from plotly.offline import get_plotlyjs
+from starlette.responses import Response
+
+from polysem._checks import require, whole
+from polysem.app import _allocation, _phase
+from polysem.app._guard import Access, Guard, is_loopback
+from polysem.plots import TEMPLATE
+
+LARGEST_UPLOAD = 2**30
+KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
+
+
+@dataclass(frozen=True)
+class ExploreConfig:
+    """Where the explorer listens, and what it may open.
+
+    Attributes:
+        host: address to bind to; whoever opens the pages from beyond a loopback one needs a token.
+        port: its port.
+        models: folder whose weight files may be opened; none without it.
+        largest_upload: bytes of an uploaded file.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    models: Path | None = None
+    largest_upload: int = LARGEST_UPLOAD
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        require(whole("port", self.port) < 2**16, "port", self.port, "from 1 to 65535")
+        whole("largest_upload", self.largest_upload)
+
+
+def access_of(config: ExploreConfig) -> Access:
+    """Who may speak to the explorer: with a fresh token, where it listens beyond this machine."""
+    token = None if is_loopback(config.host) else secrets.token_urlsafe(24)
+    return Access(config.host, config.port, token, config.largest_upload)
+
+
+def create_app(config: ExploreConfig, access: Access) -> FastAPI:
+    """The explorer as an ASGI application, guarded.
+
+    Args:
+        config: what it may open.
+        access: who may speak to it.
+
+    Returns:
+        The application; it does not listen to anything yet.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.include_router(_phase.router)
+    app.include_router(_allocation.router)
+    app.add_api_route("/", lambda: _page("index.html"))
+    app.add_api_route("/static/{name}", _page)
+    app.add_api_route("/plotly.js", _plotly)
+    app.add_api_route("/template.json", _template)
+    app.add_exception_handler(ValueError, _mistake)
+    app.add_exception_handler(RequestValidationError, _mistake)
+    app.add_middleware(Guard, access=access)
+    return app
+
+
+def serve(config: ExploreConfig, access: Access) -> None:
+    """Answer requests until interrupted."""
+    import uvicorn
+
+    torch.set_num_threads(1)  # requests run side by side
+    app = create_app(config, access)
+    uvicorn.run(app, host=config.host, port=config.port, log_level="warning", server_header=False)
+
+
+def _page(name: str) -> Response:
+    """A file of the pages."""
+    kind = KINDS.get(Path(name).suffix)
+    file = files("polysem.app") / "static" / name
+    if kind is None or name != Path(name).name or not file.is_file():
+        return Response("There is no such page.", 404, media_type="text/plain")
+    return Response(file.read_bytes(), media_type=kind, headers={"cache-control": "no-cache"})
+
+
+@lru_cache
+def _plotly() -> Response:
+    return Response(get_plotlyjs(), media_type="text/javascript", headers={"cache-control": "max-age=86400"})
+
+
+@lru_cache
+def _template() -> Response:
+    return Response(json.dumps(TEMPLATE.to_plotly_json()), media_type="application/json")
+
+
+async def _mistake(request: Request, error: Exception) -> Response:
+    """A user's mistake, in one line."""
+    said = str(error)
+    if isinstance(error, RequestValidationError):
+        first = error.errors()[0]
+        said = f"{'.'.join(map(str, first['loc'][1:]))}: {first['msg']}"
+    return Response(json.dumps({"error": " ".join(said.split())}), 400, media_type="application/json")

@@ -1,0 +1,181 @@
+// What views are made of: elements, controls, questions to the server, figures.
+
+export function element(name, attributes = {}, ...children) {
+  const made = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key.startsWith("on")) made.addEventListener(key.slice(2), value);
+    else if (value === true) made.setAttribute(key, "");
+    else if (value !== false && value !== null) made.setAttribute(key, value);
+  }
+  made.append(...children);
+  return made;
+}
+
+// Asks the server; of questions on one channel only the last is answered, the others end in null.
+const asking = new Map();
+export async function ask(channel, path, parameters = {}, options = {}) {
+  asking.get(channel)?.abort();
+  const here = new AbortController();
+  asking.set(channel, here);
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null));
+  try {
+    const answer = await fetch(`${path}?${query}`, { ...options, signal: here.signal });
+    const content = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
+    return here.signal.aborted ? null : content;
+  } catch (error) {
+    if (error.name === "AbortError") return null;
+    throw error;
+  }
+}
+
+// A number with a slider; a logarithmic one where `log` is set.
+export function number(name, { label, min, max, step, log = false, whole = false }, state, changed) {
+  const identifier = `control-${name}`;
+  const toSlider = (value) => (log ? Math.log10(Math.max(value, min)) : value);
+  const slider = element("input", {
+    type: "range", id: identifier, min: toSlider(min), max: toSlider(max), step: log ? 0.005 : step, value: toSlider(state[name]),
+  });
+  const exact = element("input", { type: "number", min, max, step: "any", value: state[name], "aria-label": `${label}, exact` });
+  const set = (value) => {
+    state[name] = value;
+    changed(name);
+  };
+  slider.addEventListener("input", () => {
+    const value = log ? Number((10 ** Number(slider.value)).toPrecision(4)) : Number(slider.value);
+    exact.value = value;
+    set(value);
+  });
+  exact.addEventListener("change", () => {
+    const value = whole ? Math.round(Number(exact.value)) : Number(exact.value);
+    const bounded = Math.min(max, Math.max(min, Number.isFinite(value) ? value : min));
+    exact.value = bounded;
+    slider.value = toSlider(bounded);
+    set(bounded);
+  });
+  const made = element("div", { class: "control" }, element("label", { for: identifier }, label), slider, exact);
+  made.show = () => {
+    exact.value = state[name];
+    slider.value = toSlider(state[name]);
+  };
+  made.limit = (largest) => {
+    slider.max = toSlider(largest);
+    exact.max = max = largest;
+  };
+  return made;
+}
+
+export function choice(name, label, options, state, changed) {
+  const identifier = `control-${name}`;
+  const select = element("select", { id: identifier },
+    ...options.map(([value, text]) => element("option", { value, selected: String(state[name]) === value }, text)));
+  select.addEventListener("change", () => {
+    state[name] = select.value;
+    changed(name);
+  });
+  const made = element("div", { class: "control" }, element("label", { for: identifier }, label), select);
+  made.show = () => { select.value = state[name]; };
+  return made;
+}
+
+export function facts(list, entries) {
+  list.replaceChildren(...entries.flatMap(([label, value]) => [element("dt", {}, label), element("dd", {}, value)]));
+}
+
+// Figures
+
+let template = null;
+const drawn = new Set();
+
+function themed(layout) {
+  const style = getComputedStyle(document.documentElement);
+  const text = style.getPropertyValue("--text").trim();
+  const line = style.getPropertyValue("--line").trim();
+  const changed = { ...layout, template, font: { ...layout.font, color: text } };
+  for (const name of Object.keys({ xaxis: 0, yaxis: 0, ...layout })) {
+    if (/^[xyz]axis\d*$/.test(name)) changed[name] = { ...layout[name], gridcolor: line, linecolor: line, tickcolor: line };
+  }
+  return changed;
+}
+
+export function recolour() {
+  for (const place of drawn) {
+    if (place.isConnected && place.figure) Plotly.react(place, place.figure.data, themed(place.figure.layout));
+    else drawn.delete(place);
+  }
+}
+
+// The place of a figure: heading, plot, caption, and what can be exported.
+export function figurePlace(name, height) {
+  const heading = element("h2");
+  const plot = element("div", { class: "plot", id: `plot-${name}`, style: `min-height:${height}px` });
+  const caption = element("figcaption");
+  const save = (format) => () => Plotly.downloadImage(plot, { format, filename: `polysem-${name}`, width: 1000, height: 700, scale: 2 });
+  const exports = element("div", { class: "row" },
+    element("button", { type: "button", onclick: save("png") }, "PNG"),
+    element("button", { type: "button", onclick: save("svg") }, "SVG"),
+    element("button", { type: "button", onclick: () => download(`polysem-${name}.csv`, table(plot.figure)) }, "CSV"));
+  const made = element("figure", {}, heading, plot, caption, exports);
+  made.plot = plot;
+  made.draw = async (figure) => {
+    template ??= await (await fetch("/template.json")).json();
+    plot.figure = figure;
+    const meta = figure.layout.meta || {};
+    heading.textContent = meta.title || "";
+    caption.textContent = meta.caption || "";
+    const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+    await Plotly.react(plot, figure.data, themed(figure.layout), options);
+    drawn.add(plot);
+  };
+  return made;
+}
+
+function download(name, text) {
+  const address = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  element("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 1000);
+}
+
+// Every point of every trace as a line of CSV.
+function table(figure) {
+  const quoted = (value) => (/[",\n]/.test(String(value)) ? `"${String(value).replaceAll('"', '""')}"` : String(value ?? ""));
+  const lines = ["trace,x,y,z"];
+  for (const trace of figure ? figure.data : []) {
+    const name = quoted(trace.name || trace.type || "trace");
+    const [x, y, z] = ["x", "y", "z"].map((axis) => numbers(trace[axis]));
+    if (trace.type === "heatmap") {
+      y.forEach((v, row) => x.forEach((u, column) => lines.push([name, u, v, numbers(z[row])[column]].map(quoted).join(","))));
+    } else {
+      x.forEach((u, index) => lines.push([name, quoted(u), quoted(y[index]), quoted(z[index])].join(",")));
+    }
+  }
+  return lines.join("\n") + "\n";
+}
+
+// Arrays come as such, or packed as base64.
+const TYPES = { f8: Float64Array, f4: Float32Array, i8: BigInt64Array, i4: Int32Array, i2: Int16Array, i1: Int8Array, u1: Uint8Array, u2: Uint16Array, u4: Uint32Array };
+export function numbers(values) {
+  if (!values || !values.bdata) return Array.from(values || []);
+  const bytes = Uint8Array.from(atob(values.bdata), (c) => c.charCodeAt(0));
+  const flat = Array.from(new TYPES[values.dtype](bytes.buffer), Number);
+  if (!values.shape) return flat;
+  const [rows, columns] = String(values.shape).split(",").map(Number);
+  return columns ? Array.from({ length: rows }, (_, row) => flat.slice(row * columns, (row + 1) * columns)) : flat;
+}
+
+export function copyButton(code) {
+  const button = element("button", { type: "button", id: "copy" }, "Copy as Python");
+  const shown = element("pre", { id: "code", hidden: true, tabindex: "0", "aria-label": "Python code of this view" });
+  button.addEventListener("click", async () => {
+    shown.textContent = code();
+    shown.hidden = false;
+    try {
+      await navigator.clipboard.writeText(code());
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Copy it from below";
+    }
+    setTimeout(() => { button.textContent = "Copy as Python"; }, 1500);
+  });
+  return [button, shown];
+}
