@@ -28,6 +28,7 @@ def fit(
     generator: torch.Generator | None = None,
     resume: str | PathLike[str] | None = None,
     progress: Callable[[int], None] | None = None,
+    watch: Callable[[int, ToyModel], None] | None = None,
 ) -> Fit:
     r"""Minimise the expected loss of every instance, from where the given model stands.
 
@@ -52,7 +53,9 @@ def fit(
         resume: path of a checkpoint. A file there must be one of this very fit, which then goes on from it as if
             it had never stopped, to the last bit on a CPU; with none there the fit begins at its start. Either
             way it is replaced every `config.checkpoint_every` steps of Adam, and after the last.
-        progress: called after every step of Adam with the number of steps taken.
+        progress: called after every step of Adam with the number of steps taken. What it raises ends the fit.
+        watch: called every `config.record_every` steps of Adam, from the start on, and after the last, with the number
+            of steps taken and the model as it is then; the model changes after the call. What it raises ends the fit.
 
     Returns:
         The fitted copy with losses, status and history.
@@ -91,11 +94,15 @@ def fit(
             at.history.append(task.problem.loss(at.theta))
             if config.record_capacities:
                 at.capacities.append(task.capacities(at.theta))
+            if watch:
+                watch(at.step, task.put(at.theta))
         adam(at, task.gradient, config)
         if checkpoints and (at.step % config.checkpoint_every == 0 or at.step == config.adam_steps):
             checkpoints.write(at)
         if progress:
             progress(at.step)
+    if watch:
+        watch(at.step, task.put(at.theta))
     after_adam = task.problem.loss(at.theta) if config.loss == "exact" else None
     end = finish(task, at.theta, config)
     capacities = None

@@ -1,0 +1,104 @@
+"""Long work for pages: a few at once, few more waiting, each ended as soon as its page has gone."""
+
+import asyncio
+import json
+import threading
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+
+Emit = Callable[[dict[str, object]], None]
+"""Sends an answer to the page; raises `GoneError` once nobody reads any more."""
+
+PATIENCE = 60.0
+"""Seconds that a page may let its work wait before it is ended."""
+
+
+class GoneError(Exception):
+    """Nobody waits for the work any more."""
+
+
+@dataclass
+class Works:
+    """Work in threads, each of which gives lines of JSON to the page that asked for it.
+
+    A page that does not read holds its work up (it is paused), for `PATIENCE` seconds at most; one that goes away
+    ends it at its next answer or check.
+
+    Attributes:
+        at_once: how many run side by side.
+        waiting: how many more may wait; beyond that requests are refused.
+    """
+
+    at_once: int = 2
+    waiting: int = 6
+    _taken: int = 0
+    _slots: asyncio.Semaphore | None = field(default=None, repr=False)
+
+    def stream(self, work: Callable[[Emit], None]) -> StreamingResponse:
+        """Start work, or queue it, and answer with the lines that it gives.
+
+        Args:
+            work: called in a thread of its own with what sends an answer. Its own errors of type ValueError end in a
+                line `{"error": ...}`.
+
+        Raises:
+            HTTPException: 503 where too much is waiting.
+        """
+        if self._taken >= self.at_once + self.waiting:
+            raise HTTPException(503, "The explorer is busy; try again when other work has ended.")
+        self._taken += 1
+        return StreamingResponse(self._lines(work), media_type="application/x-ndjson")
+
+    async def _lines(self, work: Callable[[Emit], None]) -> AsyncIterator[str]:
+        self._slots = self._slots or asyncio.Semaphore(self.at_once)
+        gone = threading.Event()
+        try:
+            async with self._slots:
+                answers: asyncio.Queue[dict[str, object] | None] = asyncio.Queue(maxsize=4)
+                thread = asyncio.create_task(asyncio.to_thread(_run, work, answers, gone, asyncio.get_running_loop()))
+                try:
+                    while (answer := await answers.get()) is not None:
+                        yield json.dumps(answer, allow_nan=False) + "\n"
+                finally:
+                    gone.set()
+                    await asyncio.shield(thread)  # the slot is free only when the work has really ended
+        finally:
+            self._taken -= 1
+
+
+def _run(
+    work: Callable[[Emit], None],
+    answers: "asyncio.Queue[dict[str, object] | None]",
+    gone: threading.Event,
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    def put(answer: dict[str, object] | None) -> None:
+        if gone.is_set():
+            raise GoneError
+        placed: Future[None] = asyncio.run_coroutine_threadsafe(answers.put(answer), loop)
+        waited = 0.0
+        while not placed.done():
+            if gone.wait(0.02) or (waited := waited + 0.02) > PATIENCE:
+                placed.cancel()
+                raise GoneError
+        placed.result()
+
+    try:
+        try:
+            work(put)
+        except ValueError as error:
+            put({"error": " ".join(str(error).split())})
+        put(None)
+    except GoneError:
+        if not gone.is_set():  # the page reads no more, but has not gone: end its answer
+            loop.call_soon_threadsafe(_end, answers)
+
+
+def _end(answers: "asyncio.Queue[dict[str, object] | None]") -> None:
+    while not answers.empty():
+        answers.get_nowait()
+    answers.put_nowait(None)
