@@ -8,6 +8,7 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qsl, urlencode
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -131,8 +132,12 @@ class Guard:
         if not declared.isascii() or not declared.isdigit():
             return PlainTextResponse("Content-Length must be a number.", 400)
         if len(declared) > 18 or int(declared) > self._access.largest_body:
-            return PlainTextResponse(f"At most {self._access.largest_body:,} bytes are taken.", 413)
+            return PlainTextResponse(self._too_long, 413)
         return self._without_token(scope, headers)
+
+    @property
+    def _too_long(self) -> str:
+        return f"At most {self._access.largest_body:,} bytes are taken."
 
     def _without_token(self, scope: Scope, headers: Headers) -> Response | None:
         token = self._access.token
@@ -154,8 +159,9 @@ class Guard:
             nonlocal left
             message = await receive()
             left -= len(message.get("body", b""))
-            # Longer than it may be, whatever was declared: as if whoever sends had gone.
-            return {"type": "http.disconnect"} if left < 0 else message
+            if left < 0:  # whatever was declared
+                raise HTTPException(413, self._too_long)
+            return message
 
         return bounded
 

@@ -13,6 +13,7 @@ from starlette.responses import StreamingResponse
 Emit = Callable[[dict[str, object]], None]
 """Sends an answer to the page; raises `GoneError` once nobody reads any more."""
 
+BUSY = "The explorer is busy; try again when other work has ended."
 PATIENCE = 60.0
 """Seconds that a page may let its work wait before it is ended."""
 
@@ -48,12 +49,19 @@ class Works:
         Raises:
             HTTPException: 503 where too much is waiting.
         """
-        if self._taken >= self.at_once + self.waiting:
-            raise HTTPException(503, "The explorer is busy; try again when other work has ended.")
-        self._taken += 1
+        if self._full:
+            raise HTTPException(503, BUSY)
         return StreamingResponse(self._lines(work), media_type="application/x-ndjson")
 
+    @property
+    def _full(self) -> bool:
+        return self._taken >= self.at_once + self.waiting
+
     async def _lines(self, work: Callable[[Emit], None]) -> AsyncIterator[str]:
+        if self._full:  # others came between the request and its answer
+            yield json.dumps({"error": BUSY}) + "\n"
+            return
+        self._taken += 1
         self._slots = self._slots or asyncio.Semaphore(self.at_once)
         gone = threading.Event()
         try:
