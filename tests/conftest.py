@@ -19,6 +19,8 @@ if os.environ.get("CI"):
 
 collect_ignore_glob = ["networks/published/*"]  # scripts that need other libraries, each in its own environment
 
+CHROMIUM = Path("/usr/bin/chromium")
+
 torch.set_num_threads(1)  # the suite's matrices are small, and its workers share the cores
 
 
@@ -83,3 +85,14 @@ def sae_rf_folder() -> Path:
 def onet_file() -> Path:
     """Weights of a real vision network with four convolutions, the last stage of MTCNN."""
     return _package_folder("facenet_pytorch") / "data" / "onet.pt"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Path:
+    """Debian's browser; its absence skips here and fails in CI."""
+    if not CHROMIUM.exists():
+        message = f"{CHROMIUM} is missing: apt-get install chromium"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return CHROMIUM

@@ -11,7 +11,13 @@ import pytest
 from commands import Run, tree
 from polysem import cli
 
-COMMANDS = {"reproduce": cli.Reproduce, "analyze": cli.Analyze, "compare": cli.Compare, "plan": cli.Plan}
+COMMANDS = {
+    "reproduce": cli.Reproduce,
+    "analyze": cli.Analyze,
+    "compare": cli.Compare,
+    "plan": cli.Plan,
+    "explore": cli.Explore,
+}
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])

@@ -9,6 +9,7 @@ from tyro.conf import FlagCreatePairsOff, OmitSubcommandPrefixes, subcommand
 
 from polysem.cli._analyze import Analyze
 from polysem.cli._compare import Compare
+from polysem.cli._explore import Explore
 from polysem.cli._plan import Plan
 from polysem.cli._reproduce import Reproduce
 from polysem.cli._sweep import Sweep
@@ -19,6 +20,7 @@ Command = (
     | Annotated[Compare, subcommand("compare")]
     | Annotated[Plan, subcommand("plan")]
     | Annotated[Sweep, subcommand("sweep")]
+    | Annotated[Explore, subcommand("explore")]
 )
 
 
