@@ -14,8 +14,9 @@ from plotly.offline import get_plotlyjs
 from starlette.responses import Response
 
 from polysem._checks import require, whole
-from polysem.app import _allocation, _phase
+from polysem.app import _allocation, _geometry, _interventions, _phase
 from polysem.app._guard import Access, Guard, is_loopback
+from polysem.app._work import Works
 from polysem.plots import TEMPLATE
 
 LARGEST_UPLOAD = 2**30
@@ -63,6 +64,9 @@ def create_app(config: ExploreConfig, access: Access) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_phase.router)
     app.include_router(_allocation.router)
+    app.include_router(_geometry.router)
+    app.include_router(_interventions.router)
+    app.state.works = Works()
     app.add_api_route("/", lambda: _page("index.html"))
     app.add_api_route("/static/{name}", _page)
     app.add_api_route("/plotly.js", _plotly)

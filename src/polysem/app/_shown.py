@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from typing import Any
 
 import plotly.graph_objects as go
 from starlette.exceptions import HTTPException
@@ -27,13 +28,16 @@ class Shown:
 
     def response(self) -> Response:
         """As JSON; a template is left out of figures, since the page has it once."""
-        figures = {}
-        for name, figure in self.figures.items():
-            content = json.loads(figure.to_json())
-            content["layout"].pop("template", None)
-            figures[name] = content
+        figures = {name: figure_content(figure) for name, figure in self.figures.items()}
         answer = {"figures": figures, "facts": self.facts, "code": self.code, "numbers": self.numbers}
         return Response(json.dumps(answer, allow_nan=False), media_type="application/json")
+
+
+def figure_content(figure: go.Figure) -> dict[str, Any]:
+    """A figure as JSON holds it, without its template."""
+    content: dict[str, Any] = json.loads(figure.to_json())
+    content["layout"].pop("template", None)
+    return content
 
 
 async def body_text(request: Request, most: int) -> str:

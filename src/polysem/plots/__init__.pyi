@@ -11,6 +11,8 @@ from ._errata import errata_figure as errata_figure
 from ._flattening import flattening_figures as flattening_figures
 from ._geometry import geometry_figures as geometry_figures
 from ._layers import layer_figures as layer_figures
+from ._live import live_changes as live_changes
+from ._live import live_figures as live_figures
 from ._network import groups_of as groups_of
 from ._network import network_figures as network_figures
 from ._one_by_one import one_by_one_figures as one_by_one_figures

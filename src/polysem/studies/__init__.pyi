@@ -24,6 +24,7 @@ from ._configs import TrainedConfig as TrainedConfig
 from ._configs import WidthConfig as WidthConfig
 from ._configs_flattening import FlatteningConfig as FlatteningConfig
 from ._configs_layers import LayersConfig as LayersConfig
+from ._configs_live import LiveConfig as LiveConfig
 from ._configs_locking import LockingConfig as LockingConfig
 from ._configs_locking import PairConfig as PairConfig
 from ._configs_locking import PowerConfig as PowerConfig
@@ -57,6 +58,15 @@ from ._layers import Deep as Deep
 from ._layers import Layers as Layers
 from ._layers import State as State
 from ._layers import layers as layers
+from ._live import FLATTENED as FLATTENED
+from ._live import WATCHED as WATCHED
+from ._live import Live as Live
+from ._live import LiveBounds as LiveBounds
+from ._live import Moment as Moment
+from ._live import intervene as intervene
+from ._live import known_optimum as known_optimum
+from ._live import live as live
+from ._live import live_bounds as live_bounds
 from ._locking import Locking as Locking
 from ._locking import locking as locking
 from ._locking import locking_grid as locking_grid

@@ -2,8 +2,10 @@
 import { element, recolour } from "./parts.js";
 import * as phase from "./phase.js";
 import * as allocation from "./allocation.js";
+import * as geometry from "./geometry.js";
+import * as interventions from "./interventions.js";
 
-const VIEWS = { phase, allocation };
+const VIEWS = { phase, allocation, geometry, interventions };
 const place = document.getElementById("view");
 const bar = document.getElementById("views");
 let leave = () => {};

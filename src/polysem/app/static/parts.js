@@ -126,6 +126,17 @@ export function figurePlace(name, height) {
     const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
     await Plotly.react(plot, figure.data, themed(figure.layout), options);
     drawn.add(plot);
+    made.onfirst?.(plot);
+    made.onfirst = null;
+  };
+  // Of each trace what has changed; what stands under `extend` is appended.
+  made.change = (changes) => {
+    const data = plot.figure.data.map((trace, index) => {
+      const { extend = {}, marker, ...rest } = changes[index] || {};
+      const longer = Object.entries(extend).map(([axis, values]) => [axis, numbers(trace[axis]).concat(values)]);
+      return { ...trace, ...rest, ...(marker && { marker: { ...trace.marker, ...marker } }), ...Object.fromEntries(longer) };
+    });
+    return made.draw({ ...plot.figure, data });
   };
   return made;
 }

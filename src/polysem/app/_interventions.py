@@ -1,0 +1,122 @@
+"""Interventions: the same models with a price on sharing, and with features masked."""
+
+from collections import OrderedDict
+from functools import lru_cache
+from threading import Lock
+from typing import Annotated
+
+import plotly.graph_objects as go
+from fastapi import APIRouter, Query
+from starlette.requests import Request
+from starlette.responses import Response
+
+from polysem.app._live import Sender, Watched, stream
+from polysem.app._work import Emit
+from polysem.plots import live_figures
+from polysem.studies import Live, LiveBounds, LiveConfig, Moment, intervene, known_optimum, live, live_bounds
+
+router = APIRouter(prefix="/api/interventions")
+
+FIGURES = ("embedding", "capacity", "loss", "index")
+MOST_FEATURES = 20
+KEPT = 16
+CODE = """\
+import polysem as ps
+
+config = ps.studies.{config!r}
+bounds = ps.studies.live_bounds(config)
+done = ps.studies.live(config)
+"""
+CODE_TREATED = "done = ps.studies.intervene(done, kappa={share!r} * bounds.kappa, masked={masked})\n"
+CODE_END = """\
+print("loss", done.last.loss.tolist())
+print("capacity", done.last.capacity.tolist())
+print("best monosemantic loss", bounds.monosemantic)
+"""
+
+
+class Treated(Watched):
+    """A model, and what is done to it once it is trained.
+
+    `share` is the penalty in units of `flattening_kappa`, `masked` the numbers of removed features from 1 on.
+    """
+
+    architecture: str = Query("quadratic", max_length=40)
+    n_features: int = Query(6, ge=1, le=MOST_FEATURES)
+    feature_probability: float = Query(0.1, ge=0.001, le=1)
+    decay: float = Query(0.9, ge=0.1, le=1)
+    steps: int = Query(400, ge=10, le=3000)
+    share: float = Query(0.0, ge=0, le=1)
+    masked: str = Query("", max_length=3 * MOST_FEATURES)
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        """Features to mask, counted from 0."""
+        try:
+            return tuple(sorted({int(part) - 1 for part in self.masked.split(",") if part}))
+        except ValueError:
+            raise ValueError(f"masked must be numbers with commas between, got {self.masked!r}") from None
+
+
+class _Ordinary:
+    """Trained models that were asked for last: interventions begin with them."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[LiveConfig, Live] = OrderedDict()
+        self._lock = Lock()
+
+    def __call__(self, config: LiveConfig, emit: Emit) -> Live:
+        with self._lock:
+            if config in self._kept:
+                self._kept.move_to_end(config)
+                return self._kept[config]
+        done = live(config, lambda moment: emit({"before": moment.step}))
+        self.keep(done)
+        return done
+
+    def keep(self, done: Live) -> None:
+        """Remember a trained model in place of the one that was asked for longest ago."""
+        with self._lock:
+            self._kept[done.config] = done
+            while len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+
+
+_ordinary = _Ordinary()
+
+
+@router.get("/train")
+def train(asked: Annotated[Treated, Query()], request: Request) -> Response:
+    """Moments of the training, or of the intervention if there is any, line by line."""
+    config, removed, optimum = asked.config, asked.removed, known_optimum(asked.config)
+    if removed and not 0 <= removed[0] <= removed[-1] < config.n_features:
+        raise ValueError(f"masked must be from 1 to {config.n_features}, got {asked.masked!r}")
+    if len(removed) == config.n_features:
+        raise ValueError("masked must leave a feature")
+
+    def work(emit: Emit) -> None:
+        bounds = _bounds(config)
+        floor = ("best monosemantic loss", bounds.monosemantic)
+        references = [floor] if optimum is None else [("least loss there is", optimum), floor]
+
+        def figures(moment: Moment) -> dict[str, go.Figure]:
+            every = dict(live_figures(config, moment, shown=asked.looked_at, references=references))
+            return {name: every[name] for name in FIGURES}
+
+        kappa = asked.share * bounds.kappa
+        known = [(name, f"{value:.4g}") for name, value in references]
+        sender = Sender(emit, asked, figures, (*known, ("penalty κ", f"{kappa:.4g}")))
+        if kappa or removed:
+            done = intervene(_ordinary(config, emit), kappa=kappa, masked=removed, watch=sender)
+            treated = CODE_TREATED.format(share=asked.share, masked=list(removed))
+        else:
+            done, treated = live(config, sender), ""
+            _ordinary.keep(done)
+        sender.end(done, CODE.format(config=config) + treated + CODE_END)
+
+    return stream(request, work)
+
+
+@lru_cache(maxsize=64)
+def _bounds(config: LiveConfig) -> LiveBounds:
+    return live_bounds(config)

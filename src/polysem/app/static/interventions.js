@@ -1,0 +1,61 @@
+// Interventions: a price on sharing, and features that are masked.
+import { element, number } from "./parts.js";
+import { controlsOf, player } from "./live.js";
+
+export const title = "Interventions";
+export const lead = "The same kind of network, trained and then changed: a penalty κ on shared capacity makes features monosemantic, and features can be masked. Both cost loss. How much?";
+export const defaults = {
+  architecture: "quadratic", n_features: 6, d_hidden: 2, feature_probability: 0.1, decay: 0.9, n_seeds: 2, shown: 1, seed: 0, steps: 400,
+  share: 0, masked: "",
+};
+
+export function mount(root, state, { keep, tell }) {
+  const share = number("share", { label: "penalty κ on sharing, as a share of what makes every curve of returns concave", min: 0.001, max: 1, log: true }, state, changed);
+  share.classList.add("wide");
+  const none = element("button", { type: "button", id: "no-penalty", onclick: () => {
+    state.share = 0;
+    share.show();
+    changed("share");
+  } }, "No penalty");
+  const features = element("div", { class: "row", role: "group", "aria-label": "Features to keep", id: "features" });
+  const shape = controlsOf({ architectures: ["quadratic", "tied relu", "tied gelu", "tied abs"], most: 20 }, state, (name) => {
+    if (name === "n_features") state.masked = masked().filter((feature) => feature <= state.n_features).slice(0, state.n_features - 1).join(",");
+    changed(name);
+  });
+  const training = player(root, state, {
+    path: "/api/interventions/train", figures: ["embedding", "capacity", "loss", "index"], keep, tell, controls: [share, ...shape],
+    above: [element("div", { class: "row" }, none), element("p", {}, "Features (press one to mask it, or click its bar; masked ones are trained without):"), features],
+  });
+
+  function masked() {
+    return state.masked.split(",").filter(Boolean).map(Number);
+  }
+  function toggle(feature) {
+    const now = new Set(masked());
+    if (!now.delete(feature)) now.add(feature);
+    if (now.size >= state.n_features) {
+      tell(new Error("One feature must stay."));
+      return;
+    }
+    state.masked = [...now].sort((a, b) => a - b).join(",");
+    changed("masked");
+  }
+  function show() {
+    const now = masked();
+    features.replaceChildren(...Array.from({ length: state.n_features }, (_, index) => element("button", {
+      type: "button", "aria-pressed": String(now.includes(index + 1)), "data-feature": index + 1,
+      "aria-label": `Mask feature ${index + 1}`, onclick: () => {
+        toggle(index + 1);
+        features.children[index].focus();
+      },
+    }, now.includes(index + 1) ? `${index + 1} masked` : `${index + 1}`)));
+  }
+  function changed(name) {
+    show();
+    training.changed(name);
+  }
+  training.places.capacity.onfirst = (plot) => plot.on("plotly_click", (event) => toggle(Number(event.points[0].x)));
+  show();
+  training.start();
+  return training.leave;
+}

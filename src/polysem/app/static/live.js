@@ -1,0 +1,196 @@
+// A training that is watched: its answers come line by line and are drawn one by one; pause, step, stop, restart.
+import { choice, copyButton, element, facts, figurePlace, number } from "./parts.js";
+
+export const ARCHITECTURES = {
+  quadratic: "quadratic model", "tied relu": "autoencoder, ReLU (tied)", "untied relu": "autoencoder, ReLU (untied)",
+  "tied identity": "autoencoder, linear (tied)", "untied identity": "autoencoder, linear (untied)", "tied abs": "autoencoder, |x| (tied)",
+  "tied gelu": "autoencoder, GELU (tied)", "tied square": "autoencoder, x² (tied)", "untied square": "autoencoder, x² (untied)",
+};
+const BETWEEN = 40; // milliseconds from one drawing to the next, at least
+
+// Reads lines of JSON from an address until they end or the signal says so.
+async function read(path, parameters, signal, take) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
+  const answer = await fetch(`${path}?${query}`, { signal });
+  if (!answer.ok) {
+    const content = await answer.json().catch(() => ({}));
+    throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
+  }
+  const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await lines.read();
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const line of parts) {
+      const said = JSON.parse(line);
+      if (said.error) throw new Error(said.error);
+      take(said);
+    }
+  }
+}
+
+export function controlsOf(names, state, changed) {
+  const known = {
+    n_features: { label: "number of features N", min: 1, max: names.most || 60, step: 1, whole: true },
+    d_hidden: { label: "dimensions D", min: 1, max: 20, step: 1, whole: true },
+    feature_probability: { label: "chance p that a feature is active", min: 0.001, max: 1, log: true },
+    decay: { label: "importance of each beside the one before", min: 0.3, max: 1, step: 0.01 },
+    n_seeds: { label: "starts side by side", min: 1, max: 4, step: 1, whole: true },
+    shown: { label: "start to look at closely", min: 1, max: 4, step: 1, whole: true },
+    seed: { label: "seed", min: 0, max: 100, step: 1, whole: true },
+    steps: { label: "steps of training", min: 50, max: 3000, step: 50, whole: true },
+  };
+  return [
+    choice("architecture", "architecture", names.architectures.map((name) => [name, ARCHITECTURES[name]]), state, changed),
+    ...Object.entries(known).map(([name, settings]) => number(name, settings, state, changed)),
+  ];
+}
+
+// Buttons, facts and figures of a training, and the training itself.
+export function player(root, state, { path, figures, keep, tell, controls, above = [] }) {
+  const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, 480)]));
+  const list = element("dl", { class: "facts", id: "facts" });
+  const status = element("p", { id: "status", role: "status" });
+  const button = (name, text, act) => element("button", { type: "button", id: name, onclick: act }, text);
+  const buttons = {
+    pause: button("pause", "Pause", () => (mode === "running" ? pause() : go())),
+    step: button("step", "Step", step),
+    stop: button("stop", "Stop", stop),
+    restart: button("restart", "Restart", start),
+  };
+  let code = "";
+  const [copy, shownCode] = copyButton(() => code);
+  root.append(
+    element("div", { class: "controls" }, ...controls), ...above,
+    element("div", { class: "row", role: "group", "aria-label": "Training" }, ...Object.values(buttons)), status,
+    element("div", { class: "plots" }, ...Object.values(places).slice(0, 2)), list,
+    element("div", { class: "plots" }, ...Object.values(places).slice(2)),
+    element("div", { class: "row" }, copy), shownCode,
+  );
+
+  let mode = "stopped"; // running, paused, stopped or ended
+  let stream = null; // ends the work on the server when aborted
+  let waiting = []; // answers that are not drawn yet
+  let received = -1; // the last step that has come
+  let complete = false;
+  let single = false; // draw one moment, then pause
+  let said = new Map();
+  let later = 0;
+  let run = 0;
+
+  function become(next, text) {
+    mode = root.dataset.mode = next;
+    buttons.pause.textContent = mode === "running" ? "Pause" : "Continue";
+    buttons.pause.disabled = mode === "ended" || mode === "stopped";
+    buttons.step.disabled = mode !== "paused";
+    buttons.stop.disabled = mode === "ended" || mode === "stopped";
+    status.textContent = text;
+  }
+  function end() {
+    stream?.abort();
+    stream = null;
+  }
+  async function open() {
+    const here = new AbortController();
+    stream = here;
+    try {
+      await read(path, { ...state, from_step: received + 1 }, here.signal, (answer) => {
+        if (here.signal.aborted) return;
+        if ("before" in answer) {
+          if (mode === "running") status.textContent = received < 0 ? `The model is trained first: step ${answer.before}.` : "The training catches up.";
+          return;
+        }
+        received = answer.step;
+        complete = Boolean(answer.done);
+        waiting.push(answer);
+      });
+      if (stream === here) stream = null;
+      if (!complete && !here.signal.aborted) throw new Error("The training was ended by the server; restart it.");
+    } catch (error) {
+      if (here.signal.aborted) return;
+      stream = null;
+      become("stopped", "");
+      tell(error);
+    }
+  }
+  function start() {
+    end();
+    clearTimeout(later);
+    tell(null);
+    [waiting, received, complete, single, said] = [[], -1, false, false, new Map()];
+    root.dataset.step = "";
+    delete root.dataset.drawn;
+    go();
+  }
+  function go() {
+    become("running", "The model trains.");
+    if (!complete && !stream) open();
+    draw(run += 1);
+  }
+  function pause() {
+    single = false;
+    run += 1;
+    end();
+    become("paused", "Paused: nothing is computed.");
+  }
+  function step() {
+    single = true;
+    if (!complete && !waiting.length && !stream) open();
+    draw(run += 1);
+  }
+  function stop() {
+    run += 1;
+    end();
+    waiting = [];
+    become("stopped", "Stopped.");
+  }
+  async function draw(mine) {
+    while (mine === run) {
+      const began = performance.now();
+      const answer = waiting.shift();
+      if (answer) {
+        await show(answer);
+        if (mine !== run || answer.done) return;
+        if (single && "step" in answer) {
+          pause();
+          return;
+        }
+        await new Promise((resolve) => { setTimeout(resolve, Math.max(4, BETWEEN - (performance.now() - began))); });
+      } else {
+        if (mode === "stopped") return;
+        await new Promise((resolve) => { setTimeout(resolve, 20); });
+      }
+    }
+  }
+  async function show(answer) {
+    if (answer.done) {
+      code = answer.code;
+      root.dataset.drawn = `${answer.step}`;
+      root.dataset.loss = JSON.stringify(answer.numbers.loss);
+      root.dataset.capacity = JSON.stringify(answer.numbers.capacity);
+      become("ended", "The training has ended.");
+      return;
+    }
+    for (const [label, value] of answer.facts) said.set(label, value);
+    facts(list, [...said]);
+    if (answer.figures) await Promise.all(Object.entries(answer.figures).map(([name, figure]) => places[name].draw(figure)));
+    else await Promise.all(Object.entries(answer.changes).map(([name, changes]) => places[name].change(changes)));
+    if (mode === "running") status.textContent = "The model trains.";
+    root.dataset.step = answer.step;
+  }
+  function changed(name) {
+    keep();
+    clearTimeout(later);
+    run += 1;
+    end();
+    later = setTimeout(start, 250);
+  }
+  function leave() {
+    run += 1;
+    clearTimeout(later);
+    end();
+  }
+  return { places, start, changed, leave };
+}
