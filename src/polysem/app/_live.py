@@ -114,6 +114,9 @@ def stream(request: Request, work: Callable[[Emit], None]) -> Response:
 
 
 def _shapes(moment: Moment, start: int) -> str:
-    """The shapes of the blocks of one start, with their numbers."""
-    names = [block_shape(block) for block in moment.blocks(start)]
+    """The blocks of one start: polytopes by name, others by their size, each with its number."""
+    names = []
+    for block in moment.blocks(start):
+        shared = f"{len(block.members)} features that share {block.dim} dimensions"
+        names.append(shared if block.polytope is None and len(block.members) > 1 else block_shape(block))
     return ", ".join(f"{names.count(name)} × {name}" for name in sorted(set(names))) or "none"

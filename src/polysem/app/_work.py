@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -100,6 +101,11 @@ def _run(
             work(put)
         except ValueError as error:
             put({"error": " ".join(str(error).split())})
+        except GoneError:
+            raise
+        except Exception:
+            logging.getLogger(__name__).exception("work for a page has failed")
+            put({"error": "The explorer has failed; the window where it runs says where."})
         put(None)
     except GoneError:
         if not gone.is_set():  # the page reads no more, but has not gone: end its answer

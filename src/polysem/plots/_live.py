@@ -8,12 +8,14 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from polysem.measure import FeatureClass
 from polysem.plots._gram import cosine_figure, cosines
-from polysem.plots._style import CAPACITY_SCALE, NULL, THEORY, TRAINED, styled
+from polysem.plots._style import CAPACITY_SCALE, IGNORED, IMPURE_SCALE, NULL, PURE, THEORY, TRAINED, styled
 from polysem.studies import POLYTOPES, LiveConfig, Moment
 
 REACH = 1.6
 STARTS = ("#2f86c9", "#e09f1f", "#24989a", "#b35ab0")
+CLASS_COLOURS = {FeatureClass.IGNORED: IGNORED, FeatureClass.IMPURE: IMPURE_SCALE[2], FeatureClass.PURE: PURE}
 REFERENCES = ((THEORY, "dash"), (TRAINED, "dot"))
 
 Changes = dict[str, list[dict[str, Any]]]
@@ -55,7 +57,12 @@ def live_changes(moment: Moment, *, shown: int = 0, cosines_too: bool = True) ->
     capacity = moment.capacity[shown]
     changes: Changes = {
         "embedding": list(_embedding_changes(moment)),
-        "capacity": [{"y": _short(capacity), "marker": {"color": _short(capacity)}}],
+        "capacity": [
+            {
+                "y": _short(capacity),
+                "marker": {"color": [CLASS_COLOURS[kind] for kind in moment.feature_class[shown].tolist()]},
+            }
+        ],
         "loss": [{"extend": {"x": [moment.step], "y": [loss]}} for loss in moment.loss.tolist()],
         "index": [{"extend": {"x": [moment.step], "y": [index]}} for index in _short(moment.polysemanticity)],
     }
@@ -84,7 +91,15 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
         [{"type": kind} if row * columns + column < starts else None for column in range(columns)]
         for row in range(rows)
     ]
-    figure = make_subplots(rows=rows, cols=columns, specs=specs, horizontal_spacing=0.1, vertical_spacing=0.1)
+    figure = make_subplots(
+        rows=rows,
+        cols=columns,
+        specs=specs,
+        subplot_titles=[f"start {start + 1}" for start in range(starts)],
+        horizontal_spacing=0.1,
+        vertical_spacing=0.12,
+    )
+    figure.update_annotations(font_size=12)
     text = [str(feature + 1) for feature in range(config.n_features)]
     scatter = go.Scatter3d if solid else go.Scatter
     for start in range(starts):
@@ -109,11 +124,12 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
         f"orange (a dimension of its own).{seen}",
         x="direction 1",
         y="direction 2",
-        height=480 if rows == 1 else 600,
+        height=480 if starts == 1 else 60 + 300 * rows,
     )
     if solid:
-        edge = {"range": [-REACH, REACH], "showticklabels": False, "title": {"text": ""}, "zeroline": False}
-        figure.update_scenes(xaxis=edge, yaxis=edge, zaxis=edge, aspectmode="cube")
+        edge = {"range": [-REACH, REACH], "showticklabels": False, "title": {"text": ""}, "gridcolor": NULL}
+        eye = {"x": 0.9, "y": 0.9, "z": 0.6}
+        figure.update_scenes(xaxis=edge, yaxis=edge, zaxis=edge, aspectmode="cube", camera_eye=eye)
     axis = {"range": [-REACH, REACH], "tickvals": [-1, 0, 1], "showline": False, "zeroline": True}
     figure.update_xaxes(axis, zerolinecolor=NULL, title_standoff=4)
     figure.update_yaxes(axis, zerolinecolor=NULL, title_standoff=4)
@@ -122,8 +138,10 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
         lowest = start + columns >= starts
         figure.update_xaxes(title_text="direction 1" if lowest else "", row=row, col=column)
         figure.update_yaxes(title_text="" if column > 1 else "direction 2", row=row, col=column)
-        figure.update_yaxes(scaleanchor=f"x{start + 1 if start else ''}", row=row, col=column)
-    figure.update_layout(margin={"l": 10, "r": 10, "t": 10, "b": 10}, uirevision="kept")
+        square = {"scaleanchor": f"x{start + 1 if start else ''}", "constrain": "domain"}
+        figure.update_yaxes(square, row=row, col=column)
+        figure.update_xaxes(constrain="domain", row=row, col=column)
+    figure.update_layout(margin={"l": 10, "r": 10, "t": 24, "b": 10}, uirevision="kept")
     return figure
 
 
@@ -131,9 +149,10 @@ def _capacity_figure(config: LiveConfig) -> go.Figure:
     figure = go.Figure()
     figure.add_bar(
         x=[str(feature + 1) for feature in range(config.n_features)],
-        marker={"cmin": 0, "cmax": 1, "colorscale": CAPACITY_SCALE},
         hovertemplate="feature %{x}<br>C %{y:.3f}<extra></extra>",
         name="capacity",
+        textposition="none",
+        showlegend=False,
     )
     marks = sorted({0.0, 1.0, *map(float, POLYTOPES.values())})
     names = {float(value): str(value) for value in POLYTOPES.values()}
@@ -150,7 +169,7 @@ def _capacity_figure(config: LiveConfig) -> go.Figure:
     return styled(
         figure,
         title="How much capacity each feature has",
-        caption=f"Lines mark what a corner of a polytope has: {listed}. At 1 a feature has a dimension of its own.",
+        caption=f"Lines mark what a corner of a polytope has: {listed}. Orange: a dimension of its own; grey: ignored.",
         x="feature, by falling importance" if config.decay < 1 else "feature",
         y="capacity C",
         height=480,
@@ -205,8 +224,7 @@ def _course_figure(config: LiveConfig) -> go.Figure:
     figure = go.Figure()
     for start in range(config.n_seeds):
         figure.add_scatter(
-            mode="lines+markers",
-            marker={"size": 3},
+            mode="lines",
             line={"color": STARTS[start % len(STARTS)], "width": 2},
             name=f"start {start + 1}",
         )

@@ -7,6 +7,9 @@ export const ARCHITECTURES = {
   "tied gelu": "autoencoder, GELU (tied)", "tied square": "autoencoder, x² (tied)", "untied square": "autoencoder, x² (untied)",
 };
 const BETWEEN = 40; // milliseconds from one drawing to the next, at least
+const SLOW = 120; // where a drawing takes longer, every other moment is left out
+const COURSES = ["loss", "index"]; // figures that only grow, drawn with every fifth moment
+const COURSE_EVERY = 5;
 
 // Reads lines of JSON from an address until they end or the signal says so.
 async function read(path, parameters, signal, take) {
@@ -78,7 +81,8 @@ export function player(root, state, { path, figures, keep, tell, controls, above
   let single = false; // draw one moment, then pause
   let said = new Map();
   let later = 0;
-  let run = 0;
+  let run = 0; // counts the loops that draw, of which only the last goes on
+  let shown = 0;
 
   function become(next, text) {
     mode = root.dataset.mode = next;
@@ -133,6 +137,7 @@ export function player(root, state, { path, figures, keep, tell, controls, above
     single = false;
     run += 1;
     end();
+    for (const name of COURSES) if (places[name]?.plot.figure) places[name].draw(places[name].plot.figure);
     become("paused", "Paused: nothing is computed.");
   }
   function step() {
@@ -147,11 +152,14 @@ export function player(root, state, { path, figures, keep, tell, controls, above
     become("stopped", "Stopped.");
   }
   async function draw(mine) {
+    let took = 0;
     while (mine === run) {
       const began = performance.now();
       const answer = waiting.shift();
       if (answer) {
-        await show(answer);
+        const slow = took > SLOW && waiting.length > 1 && !single;
+        await show(answer, slow && answer.changes);
+        took = slow ? 0 : performance.now() - began;
         if (mine !== run || answer.done) return;
         if (single && "step" in answer) {
           pause();
@@ -164,7 +172,7 @@ export function player(root, state, { path, figures, keep, tell, controls, above
       }
     }
   }
-  async function show(answer) {
+  async function show(answer, later = false) {
     if (answer.done) {
       code = answer.code;
       root.dataset.drawn = `${answer.step}`;
@@ -173,12 +181,13 @@ export function player(root, state, { path, figures, keep, tell, controls, above
       become("ended", "The training has ended.");
       return;
     }
+    const wanted = (shown += 1) % COURSE_EVERY === 0 || single || answer.step >= state.steps;
     for (const [label, value] of answer.facts) said.set(label, value);
     facts(list, [...said]);
     if (answer.figures) await Promise.all(Object.entries(answer.figures).map(([name, figure]) => places[name].draw(figure)));
-    else await Promise.all(Object.entries(answer.changes).map(([name, changes]) => places[name].change(changes)));
+    else await Promise.all(Object.entries(answer.changes).map(([name, changes]) => places[name].change(changes, later || (COURSES.includes(name) && !wanted))));
     if (mode === "running") status.textContent = "The model trains.";
-    root.dataset.step = answer.step;
+    if (!later) root.dataset.step = answer.step;
   }
   function changed(name) {
     keep();

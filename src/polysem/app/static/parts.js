@@ -129,14 +129,15 @@ export function figurePlace(name, height) {
     made.onfirst?.(plot);
     made.onfirst = null;
   };
-  // Of each trace what has changed; what stands under `extend` is appended.
-  made.change = (changes) => {
+  // Of each trace what has changed; what stands under `extend` is appended. Nothing is drawn yet where `later` is set.
+  made.change = async (changes, later = false) => {
     const data = plot.figure.data.map((trace, index) => {
       const { extend = {}, marker, ...rest } = changes[index] || {};
       const longer = Object.entries(extend).map(([axis, values]) => [axis, numbers(trace[axis]).concat(values)]);
       return { ...trace, ...rest, ...(marker && { marker: { ...trace.marker, ...marker } }), ...Object.fromEntries(longer) };
     });
-    return made.draw({ ...plot.figure, data });
+    plot.figure = { ...plot.figure, data };
+    if (!later) await made.draw(plot.figure);
   };
   return made;
 }
