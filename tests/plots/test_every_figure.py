@@ -173,6 +173,11 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         yield "seeds", plots.dictionary_seeds_figures(networks.compare_seeds(saved, draws=2))
     layers = torch.nn.Sequential(torch.nn.Embedding(9, 6), *(torch.nn.Linear(6, 12) for _ in range(3)))
     yield "network", plots.network_figures(networks.analyze(layers, draws=2))
+    yield "pair_curves", [("curves", plots.pair_curves_figure(studies.pair_curves(6.0, 0.6)))]
+    for d in (2, 4):
+        live = studies.LiveConfig(architecture="quadratic", n_features=5, d_hidden=d, n_seeds=3, steps=10)
+        known = [("known optimum", studies.known_optimum(live) or 0.0)]
+        yield f"live-{d}", plots.live_figures(live, studies.live(live).last, references=known)
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
 
@@ -217,6 +222,9 @@ def test_these_are_all(figures: Figures) -> None:
         + 3
         + 3
         + 2
+        + 1
+        + 5
+        + 5
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
@@ -232,9 +240,11 @@ def test_these_are_all(figures: Figures) -> None:
         "geometry_figures",
         "gram_figure",
         "layer_figures",
+        "live_figures",
         "locking_figures",
         "network_figures",
         "one_by_one_figures",
+        "pair_curves_figure",
         "pair_figure",
         "pareto_figures",
         "phase_figures",

@@ -10,10 +10,21 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
+from polysem._checks import require
 from polysem.app._live import Sender, Watched, stream
 from polysem.app._work import Emit
 from polysem.plots import live_figures
-from polysem.studies import Live, LiveBounds, LiveConfig, Moment, intervene, known_optimum, live, live_bounds
+from polysem.studies import (
+    FLATTENED,
+    Live,
+    LiveBounds,
+    LiveConfig,
+    Moment,
+    intervene,
+    known_optimum,
+    live,
+    live_bounds,
+)
 
 router = APIRouter(prefix="/api/interventions")
 
@@ -89,6 +100,7 @@ _ordinary = _Ordinary()
 def train(asked: Annotated[Treated, Query()], request: Request) -> Response:
     """Moments of the training, or of the intervention if there is any, line by line."""
     config, removed, optimum = asked.config, asked.removed, known_optimum(asked.config)
+    require(config.architecture in FLATTENED, "architecture", config.architecture, ", ".join(FLATTENED))
     if removed and not 0 <= removed[0] <= removed[-1] < config.n_features:
         raise ValueError(f"masked must be from 1 to {config.n_features}, got {asked.masked!r}")
     if len(removed) == config.n_features:

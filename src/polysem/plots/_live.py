@@ -116,7 +116,7 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
         )
         figure.add_traces([spokes, tips], rows=row, cols=column)
     figure.update_traces(showlegend=False)
-    seen = "" if config.d_hidden <= 3 else f" Of {config.d_hidden} dimensions the first three principal ones are drawn."
+    seen = "" if config.d_hidden <= 3 else f" Of {config.d_hidden} dimensions three are drawn."
     styled(
         figure,
         title="Where each feature points",

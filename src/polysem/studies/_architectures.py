@@ -57,7 +57,7 @@ class Architecture:
         closed = self.family in ("tied", "untied") and self.activation in CLOSED_FORM
         return self.family == "quadratic" or closed
 
-    def features(self, p: Float[Tensor, "n_inst n_features"]) -> SparseUniform:
+    def features(self, p: Float[Tensor, "*n_inst n_features"]) -> SparseUniform:
         """Its inputs: uniform on [0, 1] for the target `x`, else signed; of variance 1 for the quadratic model."""
         return SparseUniform(p, signed=self.target != "identity", standardise=self.family == "quadratic")
 
@@ -106,7 +106,7 @@ class Architecture:
         """What its loss takes for importances `I`: the quadratic model's goes with `v²`, so `v = √I`."""
         return importance.sqrt() if self.family == "quadratic" else importance
 
-    def target_variance(self, features: SparseUniform) -> Float[Tensor, "n_inst n_features"]:
+    def target_variance(self, features: SparseUniform) -> Float[Tensor, "*n_inst n_features"]:
         """`Var t(x_i)`, the loss per importance of a feature that is ignored."""
         if self.target == "identity":
             return features.variance

@@ -43,7 +43,8 @@ class Moment:
         loss: expected loss `[n_seeds]` over all features, without a penalty; exact where there is a quick closed
             form, else over the same 2048 samples at every moment.
         places: embeddings in the space that is drawn `[n_seeds, n_features, at most 3]`: as they are in up to three
-            dimensions, else along the principal directions, turned as little as possible from moment to moment.
+            dimensions, else along the first three principal directions of the first moment (later ones would jump
+            about: in a tight frame no direction is principal).
             Rows of untied models, whose length means nothing, are relative to the longest.
     """
 
@@ -282,7 +283,7 @@ def _train(
 
 
 class _Look:
-    """Looks at a model, and remembers from where."""
+    """Looks at a model, always from where it was looked at first."""
 
     def __init__(self, setting: _Setting, removed: Tensor) -> None:
         self._setting, self._ignored = setting, setting.ignored[removed].sum()
@@ -310,12 +311,9 @@ class _Look:
             W = W / torch.linalg.vector_norm(W, dim=-1, keepdim=True).amax(1, keepdim=True)
         if W.shape[-1] <= 3:
             return W
-        basis = torch.linalg.svd(W, full_matrices=False).Vh[:, :3].mT
-        if self._basis is not None:  # of all bases of that space the one nearest to the last
-            left, _, right = torch.linalg.svd(basis.mT @ self._basis)
-            basis = basis @ left @ right
-        self._basis = basis
-        places: Tensor = W @ basis
+        if self._basis is None:
+            self._basis = torch.linalg.svd(W, full_matrices=False).Vh[:, :3].mT
+        places: Tensor = W @ self._basis
         return places
 
 

@@ -1,0 +1,214 @@
+"""Models that train for a page: the numbers of direct calls, and work that is bounded and ends with its page."""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+import torch
+import uvicorn
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from polysem.app import ExploreConfig, access_of, create_app
+from polysem.app._work import Works
+from polysem.studies import LiveConfig, Moment, intervene, known_optimum, live, live_bounds
+
+GEOMETRY = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 60}
+LONG = {"architecture": "tied relu", "n_features": 40, "d_hidden": 10, "n_seeds": 4, "steps": 3000}
+CONFIG = LiveConfig(**GEOMETRY)
+
+
+@pytest.fixture(scope="module")
+def app() -> FastAPI:
+    config = ExploreConfig()
+    return create_app(config, access_of(config))
+
+
+@pytest.fixture(scope="module")
+def client(app: FastAPI) -> TestClient:
+    return TestClient(app, base_url="http://127.0.0.1:8765")
+
+
+def asked(client: TestClient, view: str, **parameters: object) -> list[dict]:
+    answer = client.get(f"/api/{view}/train", params=parameters)
+    assert answer.status_code == 200, answer.text
+    return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def run(code: str, capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
+    """What a snippet prints, by label."""
+    exec(compile(code, "<copied>", "exec"), {})
+    said = {}
+    for line in capsys.readouterr().out.splitlines():
+        label, _, value = line.partition(" [") if "[" in line else line.rpartition(" ")
+        said[label] = json.loads(f"[{value}" if "[" in line else value)
+    return said
+
+
+def test_moments_are_those_of_the_library(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    seen: list[Moment] = []
+    done = live(CONFIG, seen.append)
+    lines = asked(client, "geometry", **GEOMETRY, shown=2)
+    first, *moments, last = lines
+    assert set(first["figures"]) == {"embedding", "capacity", "gram", "loss"}
+    assert [line["step"] for line in (first, *moments)] == [moment.step for moment in seen]
+    for line, moment in zip(moments, seen[1:], strict=True):
+        ends = [change["extend"] for change in line["changes"]["loss"]]
+        assert ends == [{"x": [moment.step], "y": [loss]} for loss in moment.loss.tolist()]
+        assert line["changes"]["capacity"][0]["y"] == pytest.approx(moment.capacity[1].tolist(), abs=1e-4)
+    assert "gram" in moments[-1]["changes"]
+    assert len(json.dumps(moments[0])) < 4000
+    assert last["done"]
+    assert last["numbers"] == {"loss": done.last.loss.tolist(), "capacity": done.last.capacity.tolist()}
+    assert dict(first["facts"])["known optimum of the loss"] == f"{known_optimum(CONFIG):.4g}"
+    said = run(last["code"], capsys)
+    assert said["loss"] == last["numbers"]["loss"]
+    assert said["capacity"] == last["numbers"]["capacity"]
+
+
+def test_an_ended_stream_goes_on_as_if_it_had_not(client: TestClient) -> None:
+    whole = asked(client, "geometry", **GEOMETRY)
+    rest = [line for line in asked(client, "geometry", **GEOMETRY, from_step=31) if "before" not in line]
+    named = [{**line, "facts": dict(line.get("facts", []))} for line in rest]
+    for line, other in zip(named, whole[-len(named) :], strict=True):
+        assert line["step"] == other["step"] > 30
+        assert line.get("changes", {}) == other.get("changes", {})
+    assert rest[0]["step"] == 31
+    assert "figures" not in rest[0]
+
+
+def test_interventions_are_those_of_the_library(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    *_, last = asked(client, "interventions", **GEOMETRY, share=0.5, masked="2,5")
+    bounds = live_bounds(CONFIG)
+    done = intervene(live(CONFIG), kappa=0.5 * bounds.kappa, masked=[1, 4])
+    assert last["numbers"] == {"loss": done.last.loss.tolist(), "capacity": done.last.capacity.tolist()}
+    said = run(last["code"], capsys)
+    assert said["loss"] == last["numbers"]["loss"]
+    assert said["best monosemantic loss"] == bounds.monosemantic
+    *_, plain = asked(client, "interventions", **GEOMETRY)
+    assert plain["numbers"]["loss"] == live(CONFIG).last.loss.tolist()
+    assert run(plain["code"], capsys)["loss"] == plain["numbers"]["loss"]
+    first, *_, again = asked(client, "interventions", **GEOMETRY, share=0.5, masked="2,5")  # from what is kept
+    assert set(first["figures"]) == {"embedding", "capacity", "loss", "index"}
+    assert again["numbers"] == last["numbers"]
+
+
+@pytest.mark.parametrize(
+    ("view", "bad"),
+    [
+        ("geometry", {"n_features": 61}),
+        ("geometry", {"d_hidden": 21}),
+        ("geometry", {"steps": 10**9}),
+        ("geometry", {"feature_probability": "nan"}),
+        ("geometry", {"architecture": "hidden relu"}),
+        ("geometry", {"architecture": "x" * 100}),
+        ("geometry", {"n_seeds": 0}),
+        ("geometry", {"unknown": 1}),
+        ("geometry", {"seed": -1}),
+        ("interventions", {"n_features": 21}),
+        ("interventions", {"share": 1.5}),
+        ("interventions", {"share": "nan"}),
+        ("interventions", {"masked": "0"}),
+        ("interventions", {"masked": "7"}),
+        ("interventions", {"masked": "x"}),
+        ("interventions", {"masked": "1,2,3,4,5,6"}),
+        ("interventions", {"architecture": "tied identity"}),
+    ],
+)
+def test_bad_parameters_are_refused(client: TestClient, view: str, bad: dict[str, object]) -> None:
+    answer = client.get(f"/api/{view}/train", params=bad)
+    assert answer.status_code == 400
+    assert answer.json()["error"]
+
+
+def test_work_that_fails_ends_its_answer(caplog: pytest.LogCaptureFixture) -> None:
+    app, works = FastAPI(), Works(at_once=1, waiting=0)
+
+    def fail(emit: object) -> None:
+        raise KeyError("lost")
+
+    app.add_api_route("/", lambda: works.stream(fail))
+    with TestClient(app) as client:
+        for _ in range(2):  # the place is free again
+            assert "has failed" in client.get("/").json()["error"]
+    assert "lost" in caplog.text
+
+
+@contextmanager
+def served(app: FastAPI, port: int) -> Iterator[None]:
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def listening() -> Iterator[tuple[str, Works]]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = ExploreConfig(port=port)
+    app = create_app(config, access_of(config))
+    with served(app, port):
+        yield f"http://127.0.0.1:{port}", app.state.works
+
+
+def until(reached: Callable[[], bool], seconds: float = 20.0) -> None:
+    end = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < end
+        time.sleep(0.02)
+
+
+def workers() -> int:
+    return sum(thread.name.startswith("asyncio_") and _busy(thread) for thread in threading.enumerate())
+
+
+def _busy(thread: threading.Thread) -> bool:
+    """Whether a thread of the pool stands in `training.fit`."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    while frame is not None:
+        if frame.f_code.co_name == "fit":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def test_a_page_that_goes_ends_its_work(listening: tuple[str, Works]) -> None:
+    address, works = listening
+    with httpx.stream("GET", f"{address}/api/geometry/train", params=LONG) as answer:
+        next(answer.iter_lines())
+        until(lambda: workers() == 1)
+    until(lambda: workers() == 0)
+    assert works._taken == 0
+
+
+def test_a_thousand_trainings_are_bounded(listening: tuple[str, Works]) -> None:
+    address, works = listening
+    most = works.at_once + works.waiting
+    with httpx.Client(base_url=address, timeout=30, limits=httpx.Limits(max_connections=None)) as client:
+        held = [
+            client.send(client.build_request("GET", "/api/geometry/train", params=LONG), stream=True)
+            for _ in range(most)
+        ]
+        until(lambda: works._taken == most)
+        codes = [client.get("/api/geometry/train", params=LONG).status_code for _ in range(1000 - most)]
+        assert set(codes) == {503}
+        assert workers() <= works.at_once
+        assert client.get("/api/phase/place").status_code == 200
+        for answer in held:
+            answer.close()
+        until(lambda: works._taken == 0 and workers() == 0)
+        answer = client.get("/api/geometry/train", params={**GEOMETRY})
+        assert json.loads(answer.text.splitlines()[-1])["done"]
+    assert torch.is_grad_enabled()
