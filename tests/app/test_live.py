@@ -19,7 +19,7 @@ from polysem.app import ExploreConfig, access_of, create_app
 from polysem.app._work import Works
 from polysem.studies import LiveConfig, Moment, intervene, known_optimum, live, live_bounds
 
-GEOMETRY = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 60}
+GEOMETRY = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 40}
 LONG = {"architecture": "tied relu", "n_features": 40, "d_hidden": 10, "n_seeds": 4, "steps": 3000}
 CONFIG = LiveConfig(**GEOMETRY)
 
@@ -74,12 +74,12 @@ def test_moments_are_those_of_the_library(client: TestClient, capsys: pytest.Cap
 
 def test_an_ended_stream_goes_on_as_if_it_had_not(client: TestClient) -> None:
     whole = asked(client, "geometry", **GEOMETRY)
-    rest = [line for line in asked(client, "geometry", **GEOMETRY, from_step=31) if "before" not in line]
+    rest = [line for line in asked(client, "geometry", **GEOMETRY, from_step=21) if "before" not in line]
     named = [{**line, "facts": dict(line.get("facts", []))} for line in rest]
     for line, other in zip(named, whole[-len(named) :], strict=True):
-        assert line["step"] == other["step"] > 30
+        assert line["step"] == other["step"] > 20
         assert line.get("changes", {}) == other.get("changes", {})
-    assert rest[0]["step"] == 31
+    assert rest[0]["step"] == 21
     assert "figures" not in rest[0]
 
 

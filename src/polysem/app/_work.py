@@ -90,11 +90,13 @@ def _run(
             raise GoneError
         placed: Future[None] = asyncio.run_coroutine_threadsafe(answers.put(answer), loop)
         waited = 0.0
-        while not placed.done():
-            if gone.wait(0.02) or (waited := waited + 0.02) > PATIENCE:
-                placed.cancel()
-                raise GoneError
-        placed.result()
+        while True:
+            try:
+                return placed.result(timeout=0.02)
+            except TimeoutError:
+                if gone.is_set() or (waited := waited + 0.02) > PATIENCE:
+                    placed.cancel()
+                    raise GoneError from None
 
     try:
         try:

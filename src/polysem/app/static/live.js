@@ -7,6 +7,7 @@ export const ARCHITECTURES = {
   "tied gelu": "autoencoder, GELU (tied)", "tied square": "autoencoder, x² (tied)", "untied square": "autoencoder, x² (untied)",
 };
 const BETWEEN = 40; // milliseconds from one drawing to the next, at least
+const still = window.matchMedia("(prefers-reduced-motion: reduce)"); // then only what has come last is drawn
 const SLOW = 120; // where a drawing takes longer, every other moment is left out
 const COURSES = ["loss", "index"]; // figures that only grow, drawn with every fifth moment
 const COURSE_EVERY = 5;
@@ -124,6 +125,7 @@ export function player(root, state, { path, figures, keep, tell, controls, above
     clearTimeout(later);
     tell(null);
     [waiting, received, complete, single, said] = [[], -1, false, false, new Map()];
+    root.dataset.starts = Number(root.dataset.starts || 0) + 1;
     root.dataset.step = "";
     delete root.dataset.drawn;
     go();
@@ -157,15 +159,15 @@ export function player(root, state, { path, figures, keep, tell, controls, above
       const began = performance.now();
       const answer = waiting.shift();
       if (answer) {
-        const slow = took > SLOW && waiting.length > 1 && !single;
+        const slow = (still.matches || took > SLOW) && waiting.length > 1 && !single;
         await show(answer, slow && answer.changes);
-        took = slow ? 0 : performance.now() - began;
+        took = slow && !still.matches ? 0 : performance.now() - began;
         if (mine !== run || answer.done) return;
         if (single && "step" in answer) {
           pause();
           return;
         }
-        await new Promise((resolve) => { setTimeout(resolve, Math.max(4, BETWEEN - (performance.now() - began))); });
+        if (!still.matches) await new Promise((resolve) => { setTimeout(resolve, Math.max(4, BETWEEN - (performance.now() - began))); });
       } else {
         if (mode === "stopped") return;
         await new Promise((resolve) => { setTimeout(resolve, 20); });

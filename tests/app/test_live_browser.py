@@ -1,0 +1,211 @@
+"""Trainings in a real browser: they end where they must, pause, step and stop, and their address restores them."""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from urllib.parse import urlparse
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Page
+from torch.testing import assert_close
+
+from polysem.studies import LiveConfig, intervene, known_optimum, live, live_bounds
+
+QUICK = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 300}
+GEOMETRY = "&".join(["view=geometry", *(f"{name}={value}" for name, value in QUICK.items())])
+CONFIG = LiveConfig(**QUICK)
+BODY = "#view > div"
+
+Open = Callable[..., AbstractContextManager[Page]]
+
+
+@pytest.fixture
+def open_training(browser: Browser, address: str) -> Open:
+    """Open a view; at the end nothing may have gone wrong in it, and nothing may have been asked of anybody else."""
+
+    @contextmanager
+    def opened(query: str, width: int = 1280, scheme: str = "light", motion: bool = False) -> Iterator[Page]:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            reduced_motion="no-preference" if motion else "reduce",
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        page, problems, asked = context.new_page(), [], set()
+        page.on("console", lambda said: problems.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: asked.add(urlparse(request.url).netloc))
+        page.goto(f"{address}/?{query}")
+        page.wait_for_selector("#view [data-step]")
+        yield page
+        assert problems == []
+        assert asked - {urlparse(address).netloc, ""} == set()
+        context.close()
+
+    return opened
+
+
+def state(page: Page, name: str) -> str:
+    return page.get_attribute(BODY, f"data-{name}") or ""
+
+
+def ended(page: Page, starts: int = 1) -> tuple[list[float], torch.Tensor]:
+    """Losses and capacities with which the training that was started last, as so-manieth, has ended."""
+    page.wait_for_selector(f"#view [data-mode=ended][data-starts='{starts}']", timeout=60_000)
+    return json.loads(state(page, "loss")), torch.tensor(json.loads(state(page, "capacity")), dtype=torch.float64)
+
+
+def reached(page: Page, step: int) -> None:
+    holds(page, f">= {step}")
+
+
+def holds(page: Page, relation: str) -> None:
+    """Wait until the step that is shown has this relation."""
+    page.wait_for_function(f"() => Number(document.querySelector('{BODY}').dataset.step || NaN) {relation}")
+
+
+def drawn(page: Page, figure: str) -> list[list[list[float]]]:
+    return page.evaluate(
+        "async name => { const { numbers } = await import('/static/parts.js');"
+        " return document.querySelector(`#plot-${name}`).data.map(t => [numbers(t.x), numbers(t.y)]); }",
+        figure,
+    )
+
+
+def running(page: Page) -> int:
+    """How many answers the page still reads."""
+    return page.evaluate("performance.getEntriesByType('resource').filter(e => e.responseEnd === 0).length")
+
+
+def test_a_training_ends_at_the_known_loss(open_training: Open) -> None:
+    with open_training(GEOMETRY) as page:
+        loss, capacity = ended(page)
+        done = live(CONFIG)
+        assert loss == pytest.approx([known_optimum(CONFIG)] * 2, rel=1e-6)
+        assert_close(capacity, done.last.capacity, rtol=0, atol=1e-6)
+        tips = torch.tensor(drawn(page, "embedding")[1], dtype=torch.float64).mT
+        assert_close(tips, done.last.W[0], rtol=0, atol=1e-3)
+        assert_close(torch.tensor(drawn(page, "capacity")[0][1]).double(), capacity[0], rtol=0, atol=1e-4)
+        steps, losses = drawn(page, "loss")[0]
+        assert (steps[0], steps[-1]) == (0, 300)
+        assert losses[-1] == pytest.approx(loss[0])
+        page.click("#copy")
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.inner_text("#code")
+        spoken: dict[str, object] = {}
+        exec(compile(copied, "<copied>", "exec"), spoken)
+        assert spoken["done"].last.loss.tolist() == pytest.approx(loss, rel=1e-12)
+
+
+def test_pause_step_stop(open_training: Open) -> None:
+    with open_training(GEOMETRY.replace("steps=300", "steps=3000"), motion=True) as page:
+        reached(page, 100)
+        page.click("#pause")
+        step = int(state(page, "step"))
+        assert state(page, "mode") == "paused"
+        page.wait_for_timeout(600)
+        assert int(state(page, "step")) == step
+        for more in (1, 2):  # from what has come, or asked for anew
+            page.click("#step")
+            holds(page, f"=== {step + 25 * more}")
+        page.wait_for_timeout(300)
+        assert int(state(page, "step")) == step + 50
+        assert state(page, "mode") == "paused"
+        page.click("#pause")  # continue
+        reached(page, step + 200)
+        page.click("#stop")
+        step = int(state(page, "step"))
+        page.wait_for_timeout(400)
+        assert int(state(page, "step")) == step
+        assert state(page, "mode") == "stopped"
+        assert page.is_disabled("#pause")
+        page.focus("#restart")
+        page.keyboard.press("Enter")
+        holds(page, f"< {step}")
+        page.click("#stop")
+
+
+def test_a_pause_goes_on_where_it_stood(open_training: Open) -> None:
+    with open_training(GEOMETRY, motion=True) as page:
+        reached(page, 30)
+        page.click("#pause")
+        page.emulate_media(reduced_motion="reduce")
+        page.click("#pause")
+        loss, _ = ended(page)
+        assert loss == live(CONFIG).last.loss.tolist()
+        steps, _ = drawn(page, "loss")[0]
+        assert steps == sorted(set(steps)) == list(range(0, 301, CONFIG.every))
+
+
+def test_a_penalty_and_a_mask(open_training: Open) -> None:
+    config = LiveConfig(**{**QUICK, "steps": 120})
+    bounds, ordinary = live_bounds(config), live(config)
+    with open_training(GEOMETRY.replace("geometry", "interventions").replace("300", "120")) as page:
+        before, _ = ended(page)
+        assert before == pytest.approx(ordinary.last.loss.tolist(), rel=1e-9)
+        page.fill(".control:has(#control-share) input[type=number]", "0.5")
+        page.keyboard.press("Enter")
+        after, capacity = ended(page, 2)
+        assert after == pytest.approx(intervene(ordinary, kappa=0.5 * bounds.kappa).last.loss.tolist(), rel=1e-9)
+        assert after[0] > before[0]
+        assert bool(((capacity < 0.05) | (capacity > 0.95)).all())
+        page.click("#no-penalty")
+        bar = page.locator("#plot-capacity .bars .point").nth(4)
+        page.click("#features button[data-feature='3']")
+        ended(page, 3)
+        bar.scroll_into_view_if_needed()
+        box = bar.bounding_box()
+        assert box is not None
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x - 3, y)
+        page.mouse.move(x, y)
+        page.wait_for_timeout(200)
+        page.mouse.click(x, y)
+        loss, _ = ended(page, 4)
+        masked = intervene(ordinary, masked=[2, 4]).last
+        assert loss == pytest.approx(masked.loss.tolist(), rel=1e-9)
+        assert "masked=3%2C5" in page.url
+        address = page.url
+        page.goto("about:blank")
+        page.goto(address)
+        page.wait_for_selector("#view [data-step]")
+        again, _ = ended(page)
+        assert again == loss
+        assert page.get_attribute("#features button[data-feature='3']", "aria-pressed") == "true"
+
+
+@pytest.mark.parametrize("view", ["geometry", "interventions"])
+def test_on_a_phone_in_the_dark(open_training: Open, view: str) -> None:
+    with open_training(GEOMETRY.replace("geometry", view).replace("300", "50"), width=390, scheme="dark") as page:
+        ended(page)
+        inner, there = page.evaluate("[window.innerWidth, document.documentElement.scrollWidth]")
+        assert there <= inner
+        for theme in ("light", "dark"):
+            page.click("#theme")
+            assert page.evaluate("document.documentElement.dataset.theme") == theme
+            text = page.evaluate("getComputedStyle(document.documentElement).getPropertyValue('--text').trim()")
+            colours = page.evaluate("[...document.querySelectorAll('.plot')].map(p => p.layout.font.color)")
+            assert set(colours) == {text}
+        plots = page.locator("#view .plot svg.main-svg")
+        assert plots.count() >= 4
+        with page.expect_download() as saved:
+            page.locator("figure:has(#plot-capacity) button:has-text('CSV')").click()
+        assert saved.value.path().read_text().startswith("trace,x,y,z\ncapacity,1,")
+
+
+def test_leaving_the_view_ends_its_work(open_training: Open) -> None:
+    with open_training("view=geometry&n_features=40&d_hidden=2&steps=3000") as page:
+        reached(page, 0)
+        page.click("nav a[data-view=phase]")
+        page.wait_for_selector("#view [data-drawn]")
+        assert running(page) == 0
+
+
+def test_what_goes_wrong_is_told(open_training: Open) -> None:
+    with open_training(GEOMETRY) as page:
+        page.route("**/api/geometry/train*", lambda route: route.fulfill(body='{"error": "It is busy."}\n'))
+        page.click("#restart")
+        page.wait_for_function("() => document.querySelector('[role=alert]').textContent !== ''")
+        assert page.inner_text("[role=alert]") == "It is busy."
+        assert state(page, "mode") == "stopped"
