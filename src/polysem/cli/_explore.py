@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Explore:
-    """Open the explorer: phase diagram and allocation, to be moved by hand, in a browser on this machine.
+    """Open the explorer, in a browser on this machine: theory to be moved by hand, and networks that train meanwhile.
 
     Nothing is fetched from outside. Whoever opens it from beyond this machine (--host) needs the address with the
     token that is printed.
