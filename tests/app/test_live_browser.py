@@ -7,13 +7,14 @@ from urllib.parse import urlparse
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, Request
 from torch.testing import assert_close
 
 from polysem.studies import LiveConfig, intervene, known_optimum, live, live_bounds
 
 QUICK = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 300}
 GEOMETRY = "&".join(["view=geometry", *(f"{name}={value}" for name, value in QUICK.items())])
+SLOW = "view=geometry&n_features=30&steps=3000"
 CONFIG = LiveConfig(**QUICK)
 BODY = "#view > div"
 
@@ -73,9 +74,15 @@ def drawn(page: Page, figure: str) -> list[list[list[float]]]:
     )
 
 
-def running(page: Page) -> int:
-    """How many answers the page still reads."""
-    return page.evaluate("performance.getEntriesByType('resource').filter(e => e.responseEnd === 0).length")
+def reading(page: Page) -> list[Request]:
+    """The trainings whose answers a page reads; those that it has ended leave the list."""
+    open_ones: list[Request] = []
+    page.on("request", lambda request: open_ones.append(request) if "/train" in request.url else None)
+    for end in ("requestfinished", "requestfailed"):
+        page.on(end, lambda request: open_ones.remove(request) if request in open_ones else None)
+    page.click("#restart")
+    page.wait_for_selector("#view [data-starts='2'][data-step]")
+    return open_ones
 
 
 def test_a_training_ends_at_the_known_loss(open_training: Open) -> None:
@@ -99,13 +106,16 @@ def test_a_training_ends_at_the_known_loss(open_training: Open) -> None:
 
 
 def test_pause_step_stop(open_training: Open) -> None:
-    with open_training(GEOMETRY.replace("steps=300", "steps=3000"), motion=True) as page:
+    with open_training(SLOW, motion=True) as page:
+        trainings = reading(page)
         reached(page, 100)
+        assert len(trainings) == 1
         page.click("#pause")
         step = int(state(page, "step"))
         assert state(page, "mode") == "paused"
         page.wait_for_timeout(600)
         assert int(state(page, "step")) == step
+        assert trainings == []
         for more in (1, 2):  # from what has come, or asked for anew
             page.click("#step")
             holds(page, f"=== {step + 25 * more}")
@@ -118,6 +128,7 @@ def test_pause_step_stop(open_training: Open) -> None:
         step = int(state(page, "step"))
         page.wait_for_timeout(400)
         assert int(state(page, "step")) == step
+        assert trainings == []
         assert state(page, "mode") == "stopped"
         assert page.is_disabled("#pause")
         page.focus("#restart")
@@ -195,11 +206,13 @@ def test_on_a_phone_in_the_dark(open_training: Open, view: str) -> None:
 
 
 def test_leaving_the_view_ends_its_work(open_training: Open) -> None:
-    with open_training("view=geometry&n_features=40&d_hidden=2&steps=3000") as page:
+    with open_training(SLOW) as page:
+        trainings = reading(page)
         reached(page, 0)
+        assert len(trainings) == 1
         page.click("nav a[data-view=phase]")
         page.wait_for_selector("#view [data-drawn]")
-        assert running(page) == 0
+        assert trainings == []
 
 
 def test_what_goes_wrong_is_told(open_training: Open) -> None:

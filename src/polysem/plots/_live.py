@@ -128,7 +128,7 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
     )
     if solid:
         edge = {"range": [-REACH, REACH], "showticklabels": False, "title": {"text": ""}, "gridcolor": NULL}
-        eye = {"x": 0.9, "y": 0.9, "z": 0.6}
+        eye = {"x": 1.0, "y": 1.0, "z": 0.7}
         figure.update_scenes(xaxis=edge, yaxis=edge, zaxis=edge, aspectmode="cube", camera_eye=eye)
     axis = {"range": [-REACH, REACH], "tickvals": [-1, 0, 1], "showline": False, "zeroline": True}
     figure.update_xaxes(axis, zerolinecolor=NULL, title_standoff=4)
@@ -136,8 +136,9 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
     for start in range(0 if solid else starts):
         row, column = start // columns + 1, start % columns + 1
         lowest = start + columns >= starts
-        figure.update_xaxes(title_text="direction 1" if lowest else "", row=row, col=column)
-        figure.update_yaxes(title_text="" if column > 1 else "direction 2", row=row, col=column)
+        edges = {"row": row, "col": column}
+        figure.update_xaxes(title_text="direction 1" if lowest else "", showticklabels=lowest, **edges)
+        figure.update_yaxes(title_text="" if column > 1 else "direction 2", showticklabels=column == 1, **edges)
         square = {"scaleanchor": f"x{start + 1 if start else ''}", "constrain": "domain"}
         figure.update_yaxes(square, row=row, col=column)
         figure.update_xaxes(constrain="domain", row=row, col=column)

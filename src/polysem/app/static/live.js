@@ -54,7 +54,7 @@ export function controlsOf(names, state, changed) {
 
 // Buttons, facts and figures of a training, and the training itself.
 export function player(root, state, { path, figures, keep, tell, controls, above = [] }) {
-  const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, 480)]));
+  const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, name === "embedding" ? 360 : 480)]));
   const list = element("dl", { class: "facts", id: "facts" });
   const status = element("p", { id: "status", role: "status" });
   const button = (name, text, act) => element("button", { type: "button", id: name, onclick: act }, text);
