@@ -103,7 +103,7 @@ def pair_curves(kurtosis: float, ratio: float, *, n_grid: int = 101) -> PairCurv
     Example:
         >>> found = pair_curves(6.0, 0.6)
         >>> [round(c, 3) for c in found.optimum.capacity.tolist()], round(float(found.optimum.price), 3)
-        ([0.792, 0.208], 2.631)
+        ([0.792, 0.208], 2.612)
 
     Source: Scherlis et al. 2022, the figure of two features' marginal benefits.
     """
