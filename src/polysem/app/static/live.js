@@ -1,5 +1,5 @@
 // A training that is watched: its answers come line by line and are drawn one by one; pause, step, stop, restart.
-import { choice, copyButton, element, facts, figurePlace, number } from "./parts.js";
+import { choice, copyButton, element, facts, figurePlace, number, readLines } from "./parts.js";
 
 export const ARCHITECTURES = {
   quadratic: "quadratic model", "tied relu": "autoencoder, ReLU (tied)", "untied relu": "autoencoder, ReLU (untied)",
@@ -11,29 +11,6 @@ const still = window.matchMedia("(prefers-reduced-motion: reduce)"); // then onl
 const SLOW = 120; // where a drawing takes longer, every other moment is left out
 const COURSES = ["loss", "index"]; // figures that only grow, drawn with every fifth moment
 const COURSE_EVERY = 5;
-
-// Reads lines of JSON from an address until they end or the signal says so.
-async function read(path, parameters, signal, take) {
-  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
-  const answer = await fetch(`${path}?${query}`, { signal });
-  if (!answer.ok) {
-    const content = await answer.json().catch(() => ({}));
-    throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
-  }
-  const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let rest = "";
-  for (;;) {
-    const { value, done } = await lines.read();
-    if (done) return;
-    const parts = (rest + value).split("\n");
-    rest = parts.pop();
-    for (const line of parts) {
-      const said = JSON.parse(line);
-      if (said.error) throw new Error(said.error);
-      take(said);
-    }
-  }
-}
 
 export function controlsOf(names, state, changed) {
   const known = {
@@ -101,7 +78,7 @@ export function player(root, state, { path, figures, keep, tell, controls, above
     const here = new AbortController();
     stream = here;
     try {
-      await read(path, { ...state, from_step: received + 1 }, here.signal, (answer) => {
+      await readLines(path, { ...state, from_step: received + 1 }, here.signal, (answer) => {
         if (here.signal.aborted) return;
         if ("before" in answer) {
           if (mode === "running") status.textContent = received < 0 ? `The model is trained first: step ${answer.before}.` : "The training catches up.";

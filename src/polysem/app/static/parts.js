@@ -29,6 +29,29 @@ export async function ask(channel, path, parameters = {}, options = {}) {
   }
 }
 
+// Reads lines of JSON from an address until they end or the signal says so.
+export async function readLines(path, parameters, signal, take) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
+  const answer = await fetch(`${path}?${query}`, { signal });
+  if (!answer.ok) {
+    const content = await answer.json().catch(() => ({}));
+    throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
+  }
+  const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let rest = "";
+  for (;;) {
+    const { value, done } = await lines.read();
+    if (done) return;
+    const parts = (rest + value).split("\n");
+    rest = parts.pop();
+    for (const line of parts) {
+      const said = JSON.parse(line);
+      if (said.error) throw new Error(said.error);
+      take(said);
+    }
+  }
+}
+
 // A number with a slider; a logarithmic one where `log` is set.
 export function number(name, { label, min, max, step, log = false, whole = false }, state, changed) {
   const identifier = `control-${name}`;
