@@ -14,8 +14,9 @@ from plotly.offline import get_plotlyjs
 from starlette.responses import Response
 
 from polysem._checks import require, whole
-from polysem.app import _allocation, _geometry, _interventions, _phase
+from polysem.app import _allocation, _geometry, _interventions, _models, _phase, _sweeps
 from polysem.app._guard import Access, Guard, is_loopback
+from polysem.app._shelf import Shelf
 from polysem.app._work import Works
 from polysem.plots import TEMPLATE
 
@@ -43,6 +44,8 @@ class ExploreConfig:
         """Check the ranges."""
         require(whole("port", self.port) < 2**16, "port", self.port, "from 1 to 65535")
         whole("largest_upload", self.largest_upload)
+        if self.models is not None:
+            require(self.models.is_dir(), "models", self.models, "a folder that exists")
 
 
 def access_of(config: ExploreConfig) -> Access:
@@ -66,7 +69,11 @@ def create_app(config: ExploreConfig, access: Access) -> FastAPI:
     app.include_router(_allocation.router)
     app.include_router(_geometry.router)
     app.include_router(_interventions.router)
+    app.include_router(_models.router)
+    app.include_router(_sweeps.router)
     app.state.works = Works()
+    app.state.shelf = Shelf(config.models, config.largest_upload)
+    app.state.measurements = _models.Measurements()
     app.add_api_route("/", lambda: _page("index.html"))
     app.add_api_route("/static/{name}", _page)
     app.add_api_route("/plotly.js", _plotly)

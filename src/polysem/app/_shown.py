@@ -26,11 +26,15 @@ class Shown:
     code: str = ""
     numbers: dict[str, object] = field(default_factory=dict)
 
-    def response(self) -> Response:
-        """As JSON; a template is left out of figures, since the page has it once."""
+    @property
+    def content(self) -> dict[str, object]:
+        """As JSON holds it; a template is left out of figures, since the page has it once."""
         figures = {name: figure_content(figure) for name, figure in self.figures.items()}
-        answer = {"figures": figures, "facts": self.facts, "code": self.code, "numbers": self.numbers}
-        return Response(json.dumps(answer, allow_nan=False), media_type="application/json")
+        return {"figures": figures, "facts": self.facts, "code": self.code, "numbers": self.numbers}
+
+    def response(self) -> Response:
+        """As an answer to a request."""
+        return Response(json.dumps(self.content, allow_nan=False), media_type="application/json")
 
 
 def figure_content(figure: go.Figure) -> dict[str, Any]:

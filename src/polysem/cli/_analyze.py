@@ -98,7 +98,7 @@ class Analyze:
                 norm=self.norm,
                 draws=self.draws,
                 seed=self.seed,
-                progress=lambda name, done, n: status.update(f"{done + 1} of {n}: {name}") if status else None,
+                progress=lambda name, done, n: status.update(f"{int(done) + 1} of {n}: {name}") if status else None,
             )
             asked = None if self.partners is None else self._asked(analysis)
             write(out, analysis_page(analysis), force=self.force)
@@ -166,9 +166,7 @@ class Analyze:
         """The feature that is asked for: of that label, or else of that number."""
         assert self.partners is not None
         one = analysis.measured[0]
-        labelled = one.labels is not None and self.partners in one.labels
-        feature = int(self.partners) if self.partners.isdecimal() and not labelled else self.partners
-        row = one.index(feature)
+        row = one.index(self.partners)
         return _Asked(one.feature(row), one.partners(row))
 
     def _list(self, file: "WeightFile", why: str) -> None:

@@ -2,22 +2,25 @@
 
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True)
 class Explore:
-    """Open the explorer, in a browser on this machine: theory to be moved by hand, and networks that train meanwhile.
+    """Open the explorer, in a browser on this machine: theory to be moved by hand, networks that train, your weights.
 
     Nothing is fetched from outside. Whoever opens it from beyond this machine (--host) needs the address with the
     token that is printed.
 
-    Example: polysem explore --port 8765
+    Example: polysem explore --models checkpoints
     """
 
     host: str = "127.0.0.1"
     """Address to listen on; other than a loopback one lets other machines in, with a token."""
     port: int = 8765
     """Port to listen on."""
+    models: Path | None = None
+    """Folder whose weight files, labels and sweeps can be opened; nothing outside of it can."""
 
     def run(self) -> None:
         """Say where the explorer is, and answer until interrupted."""
@@ -26,7 +29,7 @@ class Explore:
         except ModuleNotFoundError as error:
             raise ValueError(f'the explorer needs {error.name}: pip install "polysem[app]"') from error
 
-        config = ExploreConfig(host=self.host, port=self.port)
+        config = ExploreConfig(host=self.host, port=self.port, models=self.models)
         access = access_of(config)
         host = f"[{self.host}]" if ":" in self.host else self.host
         token = f"?token={access.token}" if access.token else ""

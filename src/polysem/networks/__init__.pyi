@@ -22,6 +22,7 @@ from ._features import features_from_labels as features_from_labels
 from ._features import features_from_probes as features_from_probes
 from ._files import WeightFile as WeightFile
 from ._files import load as load
+from ._folder import is_weight_name as is_weight_name
 from ._labels import read_labels as read_labels
 from ._labels import visible_label as visible_label
 from ._lightning import LightningCallback as LightningCallback

@@ -22,8 +22,8 @@ from polysem.networks._stored import StoredMatrix
 Labels = Sequence[str] | Mapping[str, Sequence[str]]
 """Labels of features: of all tokens, or by the names of matrices."""
 
-Progress = Callable[[str, int, int], None]
-"""Told the name of the matrix that is measured next, how many are done, and how many there are."""
+Progress = Callable[[str, float, int], None]
+"""Told the name of the matrix that is measured, how many are done (with the share of this one), how many there are."""
 
 _TOKENS = ("token embedding", "unembedding")
 
@@ -73,7 +73,7 @@ def analyze(
         norm: `"raw"` takes features as they are, `"unit"` divides each by its norm first.
         draws: random matrices per null.
         seed: seeds them.
-        progress: is told what is measured next.
+        progress: is told what is measured, again and again; what it raises ends the measurement.
 
     Returns:
         The measurements of each matrix.

@@ -26,6 +26,24 @@ class Index:
     metadata: dict[str, str]
 
 
+def is_weight_name(name: str) -> bool:
+    """Whether a file of this name could be one that `load` opens: a weight file, or the index of shards.
+
+    Args:
+        name: of the file, with or without its path.
+
+    Returns:
+        What the suffix says; `load` looks at the content.
+
+    Example:
+        >>> is_weight_name("model.safetensors"), is_weight_name("model.bin.index.json"), is_weight_name("notes.md")
+        (True, True, False)
+
+    Source: ours.
+    """
+    return name.endswith(INDEX_SUFFIX) or PurePosixPath(name).suffix.lower() in SUFFIXES
+
+
 def weights_in(folder: Path) -> Path:
     """The weight file, or the index of shards, that stands for a folder."""
     try:

@@ -119,7 +119,7 @@ class Measured:
         """The row of a feature given by its number or its label.
 
         Args:
-            feature: either.
+            feature: either; a number written as text counts as such where it is no label.
 
         Returns:
             The row.
@@ -129,6 +129,8 @@ class Measured:
 
         Source: ours.
         """
+        if isinstance(feature, str) and feature.isdecimal() and feature not in (self.labels or ()):
+            feature = int(feature)
         if not isinstance(feature, str):
             return self.feature(feature).index
         require(self.labels is not None, "feature", feature, f"a number, as {self.name} has no labels")

@@ -33,6 +33,8 @@ from ._searching import searching_figures as searching_figures
 from ._style import TEMPLATE as TEMPLATE
 from ._superposition import superposition_figures as superposition_figures
 from ._superposition import superposition_map as superposition_map
+from ._sweep import sweep_figure as sweep_figure
+from ._sweep import sweep_outputs as sweep_outputs
 from ._trained import capacity_figure as capacity_figure
 from ._trained import gram_figure as gram_figure
 from ._trajectories import capacity_trajectories as capacity_trajectories

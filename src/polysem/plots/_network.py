@@ -11,7 +11,7 @@ from torch import Tensor
 from polysem.measure import CapacityReport
 from polysem.networks import Analysis, Measured
 from polysem.plots._report import histogram
-from polysem.plots._style import FIRST, NULL, SECOND, log_axis, styled
+from polysem.plots._style import FIRST, NULL, SECOND, escaped, log_axis, styled
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 _BAND = {"0.05": "rgba(47, 134, 201, 0.18)", "0.25": "rgba(47, 134, 201, 0.38)"}
@@ -74,7 +74,7 @@ def _over_layers(title: str, group: Sequence[Measured]) -> go.Figure:
         observed[:, 2],
         1,
         name="this network",
-        text=[_escaped(name) for name in names],
+        text=[escaped(name) for name in names],
         hovertemplate="%{text}<br>median C %{y:.3g}<extra></extra>",
         **both,
     )
@@ -116,7 +116,7 @@ def _over_layers(title: str, group: Sequence[Measured]) -> go.Figure:
         2,
         name="this network",
         showlegend=False,
-        text=[_escaped(name) for name in names],
+        text=[escaped(name) for name in names],
         hovertemplate="%{text}<br>%{y:.3f}<extra></extra>",
         **both,
     )
@@ -163,8 +163,3 @@ def _null_quantiles(report: CapacityReport) -> Tensor:
         inside = (share - below[bin_]) / (below[bin_ + 1] - below[bin_])
         result.append(edges[bin_] ** (1 - inside) * edges[bin_ + 1] ** inside)
     return torch.stack(result)
-
-
-def _escaped(name: str) -> str:
-    """A name in a hover label, where Plotly reads some HTML."""
-    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

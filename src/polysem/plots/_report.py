@@ -1,17 +1,22 @@
 """Figures of one measured matrix: capacities beside their nulls, norms, and the spectrum of `M`."""
 
 import math
+from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
 from polysem.measure import CapacityReport
-from polysem.plots._cloud import add_cloud
-from polysem.plots._style import FIRST, NULL, SECOND, array, log_axis, styled
+from polysem.networks import visible_label
+from polysem.plots._cloud import MOST_MARKERS, add_cloud
+from polysem.plots._style import FIRST, NULL, SECOND, array, escaped, log_axis, styled
 
 
-def report_figures(report: CapacityReport) -> list[tuple[str, go.Figure]]:
-    """Three figures: histogram of capacity beside both nulls, norm against capacity, eigenvalues of `M`."""
-    return [("capacity", histogram(report)), ("norm", _norms(report)), ("spectrum", _spectrum(report))]
+def report_figures(report: CapacityReport, labels: Sequence[str] | None = None) -> list[tuple[str, go.Figure]]:
+    """Three figures: histogram of capacity beside both nulls, norm against capacity, eigenvalues of `M`.
+
+    Markers of single features carry the number of their row as `customdata`.
+    """
+    return [("capacity", histogram(report)), ("norm", _norms(report, labels)), ("spectrum", _spectrum(report))]
 
 
 def histogram(report: CapacityReport) -> go.Figure:
@@ -54,12 +59,15 @@ def histogram(report: CapacityReport) -> go.Figure:
     )
 
 
-def _norms(report: CapacityReport) -> go.Figure:
+def _norms(report: CapacityReport, labels: Sequence[str] | None) -> go.Figure:
     shown = (report.row_norm > 0) & (report.capacity > 0)
     norm, capacity = report.row_norm[shown], report.capacity[shown]
     figure = go.Figure()
-    names = [f"feature {index}" for index in shown.nonzero()[:, 0].tolist()]
+    rows = shown.nonzero()[:, 0]
+    named = rows.tolist() if len(rows) <= MOST_MARKERS else []
+    names = [f"feature {row}" if labels is None else escaped(visible_label(labels[row])) for row in named]
     add_cloud(figure, norm, capacity, names, ("norm", "capacity"))
+    figure.update_traces(customdata=array(rows), selector={"type": "scatter"})
     if len(norm):
         figure.update_xaxes(log_axis(float(norm.min()), float(norm.max())))
         figure.update_yaxes(log_axis(float(capacity.min()), float(capacity.max())))

@@ -64,6 +64,11 @@ def array(values: Tensor) -> npt.NDArray[Any]:
     return result
 
 
+def escaped(name: str) -> str:
+    """A name in a hover label, where Plotly reads some HTML."""
+    return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
 def styled(figure: go.Figure, *, caption: str, x: str, y: str, height: int = 380, title: str = "") -> go.Figure:
     """Give a figure the project's template, axis labels with units, a title and the one line that says what to see.
 

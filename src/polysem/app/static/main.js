@@ -4,8 +4,9 @@ import * as phase from "./phase.js";
 import * as allocation from "./allocation.js";
 import * as geometry from "./geometry.js";
 import * as interventions from "./interventions.js";
+import * as models from "./models.js";
 
-const VIEWS = { phase, allocation, geometry, interventions };
+const VIEWS = { phase, allocation, geometry, interventions, models };
 const place = document.getElementById("view");
 const bar = document.getElementById("views");
 let leave = () => {};
