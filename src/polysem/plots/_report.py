@@ -51,7 +51,8 @@ def histogram(report: CapacityReport) -> go.Figure:
     figure.update_yaxes(rangemode="tozero")
     return styled(
         figure,
-        caption="Capacity of every feature (1: a dimension of its own), beside random directions with the same norms "
+        title="Capacity of every feature",
+        caption="1 is a dimension of its own. Beside it: random directions with the same norms "
         "and Gaussian rows with the same second moments.",
         x="capacity C",
         y="features per bin",
@@ -73,6 +74,7 @@ def _norms(report: CapacityReport, labels: Sequence[str] | None) -> go.Figure:
         figure.update_yaxes(log_axis(float(capacity.min()), float(capacity.max())))
     return styled(
         figure,
+        title="Norm and capacity",
         caption="Whether long rows own more: without structure, capacity goes with the squared norm (slope 2).",
         x="norm |W<sub>i</sub>|" + (" (after the norm policy)" if report.norm != "raw" or report.scaled else ""),
         y="capacity C",
@@ -101,6 +103,7 @@ def _spectrum(report: CapacityReport) -> go.Figure:
         figure.update_yaxes(log_axis(float(eigenvalues[shown].min()), float(eigenvalues[shown].max())))
     return styled(
         figure,
+        title="Directions",
         caption=f"How unequally the directions are used: flat for random directions; {report.rank:,} of "
         f"{report.d_hidden:,} are present beyond rounding.",
         x="direction, by falling eigenvalue",

@@ -177,9 +177,9 @@ export function mount(root, state, { keep, tell }) {
   const name = (one) => (one.label === null ? `feature ${one.index}` : one.label);
   const link = (one) => element("button", { type: "button", "data-feature": one.index, title: `row ${one.index}`, onclick: () => ofFeature(String(one.index)) }, name(one));
   function table(caption, header, rows) {
-    return element("div", { class: "scroll" }, element("table", {}, element("caption", {}, caption),
+    return element("div", {}, element("h3", {}, caption), element("div", { class: "scroll" }, element("table", { "aria-label": caption },
       element("thead", {}, element("tr", {}, ...header.map((text) => element("th", { scope: "col" }, text)))),
-      element("tbody", {}, ...rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((text) => element("td", {}, text)))))));
+      element("tbody", {}, ...rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((text) => element("td", {}, text))))))));
   }
   const digits = (value) => value.toPrecision(3);
   function features(caption, found) {
@@ -193,8 +193,8 @@ export function mount(root, state, { keep, tell }) {
       state.feature = asked.value = String(one.index);
       keep();
       partners.replaceChildren(
-        table(`${name(one)} (row ${one.index}) owns ${digits(one.capacity)} of a dimension. Of its square overlaps, its own is that share; the largest others:`,
-          ["partner", "cosine", "share"], found.map((other) => [link(other), (other.cosine < 0 ? "−" : "+") + Math.abs(other.cosine).toFixed(3), digits(other.share)])));
+        element("p", {}, `${name(one)} (row ${one.index}) owns ${digits(one.capacity)} of a dimension: so much of the sum of its squared overlaps, Σⱼ (Wᵢ·Wⱼ)², is its own square. The largest other parts:`),
+        table(`Partners of ${name(one)}`, ["partner", "cosine", "part"], found.map((other) => [link(other), (other.cosine < 0 ? "−" : "+") + Math.abs(other.cosine).toFixed(3), digits(other.share)])));
       root.dataset.partner = one.index;
     });
   }
