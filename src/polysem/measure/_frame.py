@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from polysem.measure._rows import RowBlocks, ahead
+from polysem.measure._work import Work
 
 # The relative error of a capacity is at most a few ε κ_i when it is read off M, and a few ε √κ_i when it is
 # read off the triangular factor of W (`κ_i = λ_max |W_i|² / (W_iᵀ M W_i)`). The limits below keep both under 1e-5.
@@ -17,6 +18,9 @@ LIMIT_SINGLE = 32.0
 LIMIT_DOUBLE = 1e8
 LIMIT_FACTOR = 1e16
 
+
+DECOMPOSITION_ROWS = 8
+"""The work of decomposing a `[d_hidden, d_hidden]` matrix, in multiples of multiplying `d_hidden` rows by it."""
 
 _PANEL = 256
 """Columns of `M` that are multiplied at once where half of it is enough."""
@@ -173,7 +177,7 @@ def rank_tolerance(n_features: int, d_hidden: int, dtype: torch.dtype) -> float:
     return float(torch.finfo(dtype).eps) * (math.sqrt(n_features) + math.sqrt(d_hidden))
 
 
-def spectrum(rows: RowBlocks, *, exact: bool = False) -> Spectrum:
+def spectrum(rows: RowBlocks, *, exact: bool = False, work: Work | None = None) -> Spectrum:
     """The spectrum of `M` from one pass over the rows.
 
     Eigenvalues of `M` are known to `ε λ_max`, so a singular value below `1e-4 σ_1` has fewer than eight digits and
@@ -184,6 +188,7 @@ def spectrum(rows: RowBlocks, *, exact: bool = False) -> Spectrum:
     Args:
         rows: the matrix, read block by block in float64.
         exact: always use the triangular factor.
+        work: what is done is counted there; the pass for `M` and its decomposition are expected, the factor is added.
 
     Returns:
         Singular values and directions, float64.
@@ -192,17 +197,21 @@ def spectrum(rows: RowBlocks, *, exact: bool = False) -> Spectrum:
     if not n_features * d_hidden:
         zeros = torch.zeros(*batch, d_hidden, dtype=torch.float64)
         return Spectrum(zeros, torch.diag_embed(zeros + 1), 0.0)
+    work = work or Work()
     tolerance = rank_tolerance(n_features, d_hidden, rows.dtype)
     if not exact:
-        operator = frame_operator(ahead(block.to(torch.float64) for block in rows.blocks()))
+        operator = frame_operator(work.over(ahead(block.to(torch.float64) for block in rows.blocks())))
         diagonal = operator.diagonal(dim1=-2, dim2=-1).amax(-1)
         if bool(((diagonal > 1e-250) & (diagonal < 1e250)).all()):
             result = operator_spectrum(operator, tolerance)
+            work.did(DECOMPOSITION_ROWS * d_hidden)
             faint = result.singular_values < 1e-4 * result.singular_values[..., :1]
             if tolerance >= 1e-7 or not bool(faint.any()):
                 return result
-    factor = triangular_factor(block.to(torch.float64) for block in rows.blocks())
+    work.expect(n_features + DECOMPOSITION_ROWS * d_hidden)
+    factor = triangular_factor(work.over(block.to(torch.float64) for block in rows.blocks()))
     _, singular_values, directions = torch.linalg.svd(factor)
+    work.did(DECOMPOSITION_ROWS * d_hidden)
     missing = d_hidden - singular_values.shape[-1]
     return Spectrum(torch.nn.functional.pad(singular_values, (0, missing)), directions.mT, tolerance)
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from polysem.measure._frame import FrameSum, ratio
 from polysem.measure._rows import ahead, block_rows
+from polysem.measure._work import Work
 
 Kind = Literal["isotropic", "covariance"]
 
@@ -113,13 +114,13 @@ def relative(values: Tensor) -> Tensor:
 
 
 def draw_nulls(
-    row_norm: Tensor, singular_values: Tensor, edges: Tensor, *, draws: int, seed: int, confidence: float
+    row_norm: Tensor, singular_values: Tensor, edges: Tensor, *, draws: int, seed: int, confidence: float, work: Work
 ) -> tuple[Null, Null]:
     """Draw random matrices, and measure them as both nulls, isotropic and covariance.
 
     One Gaussian matrix `G` serves both: `|W_i| G_i / |G_i|`, and `G Σ` (capacity is invariant under rotation, so these
     rows are drawn in the basis of the singular directions). It is drawn block by block, and drawn again instead of
-    being kept.
+    being kept. Every draw is two passes over the rows, which `work` expects.
     """
     n_features, d_hidden = len(row_norm), len(singular_values)
     norm, variance = relative(row_norm).float(), relative(singular_values).float().square()
@@ -136,11 +137,11 @@ def draw_nulls(
 
     for draw in range(draws) if n_features else ():
         isotropic, covariance = FrameSum(), FrameSum()
-        for start, G in zip(range(0, n_features, step), ahead(gaussian(draw)), strict=True):
+        for start, G in zip(range(0, n_features, step), work.over(ahead(gaussian(draw))), strict=True):
             covariance.add(G)
             isotropic.add(G.mul_((norm[start : start + step] / torch.linalg.vector_norm(G, dim=-1))[:, None]))
         operators = isotropic.total(), covariance.total() * variance * variance[:, None]
-        for start, G in zip(range(0, n_features, step), ahead(gaussian(draw)), strict=True):
+        for start, G in zip(range(0, n_features, step), work.over(ahead(gaussian(draw))), strict=True):
             of_direction, spent = ((G @ operator).mul_(G).sum(-1) for operator in operators)
             length, own = (G.square_() @ torch.stack((torch.ones_like(variance), variance), -1)).unbind(-1)
             size = norm[start : start + step].square()

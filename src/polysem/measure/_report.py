@@ -1,5 +1,6 @@
 """One matrix measured: capacities beside their nulls, and what the comparison says."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,11 +16,12 @@ from polysem.measure._classes import (
     FeatureClass,
     classify,
 )
-from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
+from polysem.measure._frame import DECOMPOSITION_ROWS, LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
 from polysem.measure._null import Null, count_per_bin, draw_nulls, relative
 from polysem.measure._prepared import PreparedRows
 from polysem.measure._rows import RowBlocks, ahead
 from polysem.measure._verdict import FEW, as_html, as_text, verdict
+from polysem.measure._work import Work
 
 N_BINS = 60
 
@@ -185,6 +187,7 @@ def report(
     draws: int = 8,
     seed: int = 0,
     confidence: float = 0.95,
+    watch: Callable[[float], None] | None = None,
 ) -> CapacityReport:
     """Measure every feature of a matrix and compare the total with two nulls.
 
@@ -200,6 +203,9 @@ def report(
         draws: random matrices per null, at least 2.
         seed: seeds the draws; equal seeds give equal reports.
         confidence: level of the nulls' prediction intervals.
+        watch: called after every block of rows (of at most 32 MiB where `W` is a tensor) and after the one step that is
+            not made in blocks, the decomposition of `M`, with the share of the work that is done, which ends at 1. What
+            it raises ends the measurement.
 
     Returns:
         A report that prints as a table in a terminal and in a notebook.
@@ -223,19 +229,21 @@ def report(
     if scale is not None:
         require(tuple(scale.shape) == (n_features,), "scale", tuple(scale.shape), f"of shape ({n_features},)")
 
-    frame = spectrum(rows)
-    capacity, leverage, row_norm, condition = _measure(rows, frame, exact=False)
+    work = Work(watch, (2 + 2 * draws) * n_features + DECOMPOSITION_ROWS * d_hidden)
+    frame = spectrum(rows, work=work)
+    capacity, leverage, row_norm, condition = _measure(rows, frame, work, exact=False)
     zero = row_norm == 0
     beyond = ~(condition <= LIMIT_DOUBLE) & ~zero
     if bool(beyond.any()):
-        exact, _, _, condition = _measure(rows, spectrum(rows, exact=True), exact=True)
+        work.expect(n_features)
+        exact, _, _, condition = _measure(rows, spectrum(rows, exact=True, work=work), work, exact=True)
         capacity = torch.where(beyond, exact, capacity)
         beyond &= ~(condition <= LIMIT_FACTOR)
     edges = _edges(capacity)
     isotropic, covariance = draw_nulls(
-        row_norm, frame.singular_values, edges, draws=draws, seed=seed, confidence=confidence
+        row_norm, frame.singular_values, edges, draws=draws, seed=seed, confidence=confidence, work=work
     )
-    return CapacityReport(
+    result = CapacityReport(
         n_features=n_features,
         d_hidden=d_hidden,
         norm=norm,
@@ -252,16 +260,18 @@ def report(
         n_zero=int(zero.sum()),
         n_beyond_precision=int(beyond.sum()),
     )
+    work.end()
+    return result
 
 
-def _measure(rows: RowBlocks, frame: Spectrum, *, exact: bool) -> Tensor:
+def _measure(rows: RowBlocks, frame: Spectrum, work: Work, *, exact: bool) -> Tensor:
     """Capacity, leverage, norm and condition of each row `[4, n_features]`; faster where squares serve, unless `exact`.
 
     One tensor takes all: small ones that stay, made between large ones that go, would keep the heap from shrinking.
     """
     measured = torch.zeros(4, rows.shape[0], dtype=torch.float64, device=frame.directions.device)
     start = 0
-    for block in ahead(rows.blocks()):
+    for block in work.over(ahead(rows.blocks())):
         capacity, leverage, row_norm, condition = measured[:, start : start + len(block)]
         norm = torch.linalg.vector_norm(block, dim=-1)
         if not exact and _squares_serve(block, norm):

@@ -1,6 +1,6 @@
 """What can be measured: a tensor, or anything that hands out its rows block by block."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -64,7 +64,7 @@ class TensorRows:
             yield self.tensor[..., start : start + step, :]
 
 
-def ahead(blocks: Iterator[Tensor]) -> Iterator[Tensor]:
+def ahead(blocks: Iterator[Tensor]) -> Generator[Tensor, None, None]:
     """The same blocks, from the third on each of them made in another thread while the one before is used."""
     yield from islice(blocks, 2)
     with ThreadPoolExecutor(1) as pool:
