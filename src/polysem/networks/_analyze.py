@@ -107,8 +107,6 @@ def analyze(
     named = _labels_by_name(network, labels)
     measured = []
     for done, place in enumerate(network.places):
-        if progress:
-            progress(place.name, done, len(network.places))
         rows: Tensor | RowBlocks = place.rows.tensor() if isinstance(place.rows, HeadRows) else place.rows
         measured.append(
             Measured(
@@ -118,13 +116,27 @@ def analyze(
                 stream=place.stream,
                 stored_shape=place.stored_shape,
                 features=place.features,
-                report=report(rows, norm=norm, draws=draws, seed=seed),
+                report=report(
+                    rows,
+                    norm=norm,
+                    draws=draws,
+                    seed=seed,
+                    watch=_watch(progress, place.name, done, len(network.places)),
+                ),
                 labels=named.get(place.name),
                 n_heads=place.n_heads,
                 rows=place.rows,
             )
         )
     return Analysis(network.source, network.family, tuple(measured), network.notes)
+
+
+def _watch(progress: Progress | None, name: str, done: int, n: int) -> Callable[[float], None] | None:
+    """What the measurement of one of `n` matrices tells, said of all of them."""
+    if progress is None:
+        return None
+    progress(name, done, n)
+    return lambda share: progress(name, done + share, n)
 
 
 def family_of(file: WeightFile) -> tuple[str | None, str]:

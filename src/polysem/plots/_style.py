@@ -54,7 +54,8 @@ def log_axis(low: float, high: float) -> dict[str, Any]:
     decades = math.log10(high) - math.log10(low)
     if decades < 1.5:
         even = (low * 10 ** (decades * step / 3) for step in range(4))
-        return {"type": "log", "tickvals": sorted({float(f"{value:.1e}") for value in even}), "tickformat": "~g"}
+        digits = 1 if decades > 0.3 else 3
+        return {"type": "log", "tickvals": sorted({float(f"{value:.{digits}e}") for value in even}), "tickformat": "~g"}
     return {"type": "log", "dtick": math.ceil(decades / 4), "exponentformat": "power"}
 
 

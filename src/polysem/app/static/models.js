@@ -193,7 +193,7 @@ export function mount(root, state, { keep, tell }) {
       state.feature = asked.value = String(one.index);
       keep();
       partners.replaceChildren(
-        element("p", {}, `${name(one)} (row ${one.index}) owns ${digits(one.capacity)} of a dimension: so much of the sum of its squared overlaps, Σⱼ (Wᵢ·Wⱼ)², is its own square. The largest other parts:`),
+        element("p", {}, `${name(one)}${one.label === null ? "" : ` (row ${one.index})`} owns ${digits(one.capacity)} of a dimension: so much of the sum of its squared overlaps, Σⱼ (Wᵢ·Wⱼ)², is its own square. The largest other parts:`),
         table(`Partners of ${name(one)}`, ["partner", "cosine", "part"], found.map((other) => [link(other), (other.cosine < 0 ? "−" : "+") + Math.abs(other.cosine).toFixed(3), digits(other.share)])));
       root.dataset.partner = one.index;
     });
