@@ -3,23 +3,34 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 import uvicorn
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 from polysem.app import ExploreConfig, access_of, create_app
 
+Open = Callable[..., AbstractContextManager[Page]]
+"""Opens `query`, and waits for the element `ready`; the browser may say `refused` times that an answer was no."""
+
 
 @pytest.fixture(scope="session")
-def address() -> Iterator[str]:
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that the explorer may open files from; tests put theirs there."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
+def address(models: Path) -> Iterator[str]:
     """Where the explorer listens while tests run."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    config = ExploreConfig(port=port)
+    config = ExploreConfig(port=port, models=models)
     app = create_app(config, access_of(config))
     server = uvicorn.Server(uvicorn.Config(app, host=config.host, port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
@@ -39,3 +50,29 @@ def browser(chromium: Path) -> Iterator[Browser]:
         running = play.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
         yield running
         running.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, address: str) -> Open:
+    """Open a view; at the end nothing may have gone wrong in it, and nothing may have been asked of anybody else."""
+
+    @contextmanager
+    def opened(query: str, ready: str, width: int = 1280, scheme: str = "light", refused: int = 0) -> Iterator[Page]:
+        context = browser.new_context(
+            viewport={"width": width, "height": 900},
+            color_scheme=scheme,
+            permissions=["clipboard-read", "clipboard-write"],
+        )
+        page, problems, asked = context.new_page(), [], set()
+        page.on("console", lambda said: problems.append(f"{said.type}: {said.text}"))
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("request", lambda request: asked.add(urlparse(request.url).netloc))
+        page.goto(f"{address}/?{query}")
+        page.wait_for_selector(ready)
+        yield page
+        assert [said for said in problems if "status of 400" not in said] == []
+        assert len(problems) == refused
+        assert asked - {urlparse(address).netloc, ""} == set()
+        context.close()
+
+    return opened
