@@ -191,6 +191,8 @@ def test_what_is_exported(open_view: Open, tmp_path: Any) -> None:
                 place.get_by_text(format_, exact=True).click()
             started.value.save_as(tmp_path / "picture")
             assert (tmp_path / "picture").read_bytes().startswith(start)
+        said = (tmp_path / "picture").read_text()  # the last is SVG: with the title that the page has above the figure
+        assert page.locator("h2", has_text="F = 6").inner_text() in said
 
 
 def test_everything_can_be_reached_by_keyboard(open_view: Open) -> None:

@@ -112,13 +112,24 @@ const drawn = new Set();
 
 function themed(layout) {
   const style = getComputedStyle(document.documentElement);
-  const text = style.getPropertyValue("--text").trim();
-  const line = style.getPropertyValue("--line").trim();
+  return coloured(layout, style.getPropertyValue("--text").trim(), style.getPropertyValue("--line").trim());
+}
+
+function coloured(layout, text, line) {
   const changed = { ...layout, template, font: { ...layout.font, color: text } };
   for (const name of Object.keys({ xaxis: 0, yaxis: 0, ...layout })) {
     if (/^[xyz]axis\d*$/.test(name)) changed[name] = { ...layout[name], gridcolor: line, linecolor: line, tickcolor: line };
   }
   return changed;
+}
+
+// A figure as it is saved: on white, with the title that the page has above it.
+const SAVED = { width: 1000, height: 700 };
+function saved({ data, layout }) {
+  const plain = coloured(layout, "#1d2330", "#d4d9e2");
+  const title = { text: (layout.meta || {}).title || "", x: 0.5, yref: "container", y: 0.98, yanchor: "top" };
+  const margin = { ...plain.margin, t: Math.max(90, (plain.margin || {}).t || 0) };
+  return { data, layout: { ...plain, ...SAVED, title, margin, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff" } };
 }
 
 export function recolour() {
@@ -133,7 +144,7 @@ export function figurePlace(name, height) {
   const heading = element("h2");
   const plot = element("div", { class: "plot", id: `plot-${name}`, style: `min-height:${height}px` });
   const caption = element("figcaption");
-  const save = (format) => () => Plotly.downloadImage(plot, { format, filename: `polysem-${name}`, width: 1000, height: 700, scale: 2 });
+  const save = (format) => () => Plotly.downloadImage(saved(plot.figure), { format, filename: `polysem-${name}`, ...SAVED, scale: 2 });
   const exports = element("div", { class: "row" },
     element("button", { type: "button", onclick: save("png") }, "PNG"),
     element("button", { type: "button", onclick: save("svg") }, "SVG"),
