@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from polysem.measure import capacity, report
+from polysem.measure import capacity, leverage, report
 from polysem.measure._frame import frame_operator
 from polysem.measure._rows import ahead
 
@@ -30,6 +30,14 @@ def test_wide_matrices_with_a_graph_are_differentiated() -> None:
     assert_close(capacity(leaf), G.diagonal().square() / G.square().sum(1))
     assert leaf.grad is not None
     assert bool(leaf.grad.abs().max() > 0)
+
+
+def test_parameters_of_many_blocks_have_the_leverage_of_their_values() -> None:
+    """Blocks made ahead are made in another thread, where a graph would be recorded even under `no_grad`."""
+    W = torch.randn(4200, 512, generator=torch.Generator().manual_seed(0))
+    found = leverage(W.clone().requires_grad_())
+    assert float(found.detach().sum()) == pytest.approx(512)
+    assert_close(found.detach(), leverage(W), rtol=1e-5, atol=0)
 
 
 def counted(n: int, made: list[int]) -> Iterator[Tensor]:

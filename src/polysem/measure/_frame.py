@@ -200,7 +200,7 @@ def spectrum(rows: RowBlocks, *, exact: bool = False, work: Work | None = None) 
     work = work or Work()
     tolerance = rank_tolerance(n_features, d_hidden, rows.dtype)
     if not exact:
-        operator = frame_operator(work.over(ahead(block.to(torch.float64) for block in rows.blocks())))
+        operator = frame_operator(work.over(ahead(block.detach().to(torch.float64) for block in rows.blocks())))
         diagonal = operator.diagonal(dim1=-2, dim2=-1).amax(-1)
         if bool(((diagonal > 1e-250) & (diagonal < 1e250)).all()):
             result = operator_spectrum(operator, tolerance)
@@ -209,7 +209,7 @@ def spectrum(rows: RowBlocks, *, exact: bool = False, work: Work | None = None) 
             if tolerance >= 1e-7 or not bool(faint.any()):
                 return result
     work.expect(n_features + DECOMPOSITION_ROWS * d_hidden)
-    factor = triangular_factor(work.over(block.to(torch.float64) for block in rows.blocks()))
+    factor = triangular_factor(work.over(block.detach().to(torch.float64) for block in rows.blocks()))
     _, singular_values, directions = torch.linalg.svd(factor)
     work.did(DECOMPOSITION_ROWS * d_hidden)
     missing = d_hidden - singular_values.shape[-1]
