@@ -58,6 +58,39 @@ def test_faint_rows_are_recomputed() -> None:
     assert result.n_beyond_precision == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_fewer_rows_than_dimensions(dtype: torch.dtype) -> None:
+    W = gaussian(20, 70) * torch.logspace(-2, 2, 20, dtype=torch.float64)[:, None]
+    W[3] = 0
+    W[7] = -2 * W[5]
+    W = W.to(dtype)
+    result = report(W)
+    assert_close(result.capacity, reference.capacity(W.double()), rtol=1e-9, atol=1e-15)
+    assert_close(result.leverage, reference.leverage(W.double()), rtol=1e-7, atol=1e-12)
+    assert_close(result.row_norm, torch.linalg.vector_norm(W.double(), dim=1))
+    expected = torch.linalg.svdvals(W.double())
+    assert_close(result.singular_values[:20], expected, rtol=1e-7, atol=1e-7 * float(expected[0]))
+    assert result.singular_values[18:].tolist() == pytest.approx([0] * 52, abs=1e-7 * float(expected[0]))
+    assert (result.rank, result.n_zero, result.n_beyond_precision) == (18, 1, 0)
+    assert result.total == pytest.approx(float(ps.capacity(W).double().sum()), rel=1e-6)
+
+
+def test_faint_rows_among_fewer_than_dimensions() -> None:
+    W = torch.block_diag(gaussian(5, 30), gaussian(4, 30, seed=1) * 1e-7)
+    result = report(W @ reference.random_rotation(60, torch.Generator().manual_seed(1)))
+    expected = torch.cat([reference.capacity(W[:5, :30]), reference.capacity(W[5:, 30:])])
+    assert_close(result.capacity, expected, rtol=1e-6, atol=0)
+    assert (result.rank, result.n_beyond_precision) == (9, 0)
+
+
+def test_memory_is_that_of_the_rows_where_they_are_few() -> None:
+    """Second moments of 300,000 dimensions would take 720 GB."""
+    result = report(torch.cat([torch.eye(2, 300_000), -torch.eye(1, 300_000)]))
+    assert result.capacity.tolist() == pytest.approx([0.5, 1.0, 0.5])
+    assert result.rank == 2
+    assert report(torch.zeros(0, 300_000)).total == 0
+
+
 @pytest.mark.parametrize("scale", [1e-200, 1e200])
 def test_extreme_global_scale(scale: float) -> None:
     W = gaussian(12, 4)
@@ -104,16 +137,17 @@ def test_analytic_covariance_null_is_a_guide(decades: float, tolerance: float) -
     assert null.mean == pytest.approx(null.analytic, rel=tolerance)
 
 
-def test_null_draws_are_what_they_say() -> None:
+@pytest.mark.parametrize(("n", "d"), [(120, 6), (30, 50)])
+def test_null_draws_are_what_they_say(n: int, d: int) -> None:
     """The blockwise draws against matrices drawn whole: same mean total within 4 standard errors."""
-    W = gaussian(120, 6) * torch.linspace(0.5, 2, 120, dtype=torch.float64)[:, None]
+    W = gaussian(n, d) * torch.linspace(0.5, 2, n, dtype=torch.float64)[:, None]
     result = report(W, draws=200)
     norm = torch.linalg.vector_norm(W, dim=1, keepdim=True)
     values, vectors = torch.linalg.eigh(W.T @ W / len(W))
-    root = vectors * values.sqrt()
+    root = vectors * values.clamp(min=0).sqrt()
     direct: dict[str, list[float]] = {"isotropic": [], "covariance": []}
     for seed in range(200):
-        z = gaussian(120, 6, seed + 1000)
+        z = gaussian(n, d, seed + 1000)
         isotropic = z / torch.linalg.vector_norm(z, dim=1, keepdim=True) * norm
         direct["isotropic"].append(float(reference_total(isotropic)))
         direct["covariance"].append(float(reference_total(z @ root.T)))
@@ -122,7 +156,7 @@ def test_null_draws_are_what_they_say() -> None:
         error = ((null.totals.var() + expected.var()) / 200) ** 0.5
         assert abs(null.mean - float(expected.mean())) < 4 * error
         assert float(null.totals.std()) == pytest.approx(float(expected.std()), rel=0.3)
-        assert float(null.histogram.sum()) == pytest.approx(120)
+        assert float(null.histogram.sum()) == pytest.approx(n)
 
 
 def reference_total(W: torch.Tensor) -> torch.Tensor:

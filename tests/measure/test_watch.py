@@ -52,6 +52,11 @@ def out_of_range(n: int, d: int) -> torch.Tensor:
     return gaussian(n, d) * 1e200
 
 
+def wide(n: int, d: int) -> torch.Tensor:
+    """Fewer rows than dimensions."""
+    return gaussian(n, n + d)
+
+
 def equal(a: CapacityReport, b: CapacityReport) -> bool:
     """Whether two reports are the same to the last bit."""
     tensors = ("capacity", "leverage", "row_norm", "singular_values", "edges", "histogram")
@@ -63,7 +68,7 @@ def equal(a: CapacityReport, b: CapacityReport) -> bool:
     return nulls and all(torch.equal(getattr(a, name), getattr(b, name)) for name in tensors) and str(a) == str(b)
 
 
-@pytest.mark.parametrize("make", [gaussian, faint, out_of_range])
+@pytest.mark.parametrize("make", [gaussian, faint, out_of_range, wide])
 def test_shares_rise_to_one_and_change_nothing(make: Callable[[int, int], torch.Tensor]) -> None:
     rows, shares = Blocks(make(400, 8), 50), list[float]()
     watched = report(rows, watch=shares.append)
@@ -121,7 +126,7 @@ def ends(rows: torch.Tensor | RowBlocks, at: int) -> None:
     assert threading.active_count() == before  # while the exception, and with it every frame, is still held
 
 
-@pytest.mark.parametrize("make", [gaussian, faint, out_of_range])
+@pytest.mark.parametrize("make", [gaussian, faint, out_of_range, wide])
 def test_what_is_raised_ends_it_at_any_call(make: Callable[[int, int], torch.Tensor]) -> None:
     rows = Blocks(make(120, 8), 20)
     n = calls_of(rows)

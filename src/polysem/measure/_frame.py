@@ -1,15 +1,15 @@
 """The frame operator `M = Wᵀ W` and its spectrum: all that capacity needs to know of the other features."""
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable
+from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polysem.measure._rows import RowBlocks, ahead
+from polysem.measure._rows import RowBlocks, TensorRows, ahead
 from polysem.measure._work import Work
 
 # The relative error of a capacity is at most a few ε κ_i when it is read off M, and a few ε √κ_i when it is
@@ -20,7 +20,7 @@ LIMIT_FACTOR = 1e16
 
 
 DECOMPOSITION_ROWS = 8
-"""The work of decomposing a `[d_hidden, d_hidden]` matrix, in multiples of multiplying `d_hidden` rows by it."""
+"""The work of decomposing a square matrix, in multiples of multiplying as many rows by it."""
 
 _PANEL = 256
 """Columns of `M` that are multiplied at once where half of it is enough."""
@@ -86,8 +86,9 @@ class Spectrum:
     """Right singular vectors of `W` and its singular values, largest first.
 
     Attributes:
-        singular_values: `σ_k`, the roots of the eigenvalues of `M`, `[*batch, d_hidden]`, float64.
-        directions: orthonormal columns `[*batch, d_hidden, d_hidden]`, float64.
+        singular_values: `σ_k`, the roots of the eigenvalues of `M`, `[*batch, k]` for the `k = min(n_features,
+            d_hidden)` that can differ from 0, float64.
+        directions: orthonormal columns `[*batch, d_hidden, k]`, float64.
         tolerance: directions with `σ_k ≤ tolerance · σ_1` count as absent.
     """
 
@@ -97,7 +98,7 @@ class Spectrum:
 
     @property
     def present(self) -> Tensor:
-        """Which directions count as present, bool `[*batch, d_hidden]`."""
+        """Which directions count as present, bool `[*batch, k]`."""
         return self.singular_values > self.tolerance * self.top
 
     @property
@@ -185,22 +186,38 @@ def spectrum(rows: RowBlocks, *, exact: bool = False, work: Work | None = None) 
     squares would leave float64's range, or where `exact` is asked for, the singular values come from the triangular
     factor of `W` instead (a second pass, at Householder cost).
 
+    Fewer rows than dimensions are first written in a basis of their span, as a square matrix: then memory is that of
+    the rows, and not of `M`.
+
     Args:
         rows: the matrix, read block by block in float64.
         exact: always use the triangular factor.
-        work: what is done is counted there; the pass for `M` and its decomposition are expected, the factor is added.
+        work: where work is expected and counted.
 
     Returns:
         Singular values and directions, float64.
     """
     *batch, n_features, d_hidden = rows.shape
     if not n_features * d_hidden:
-        zeros = torch.zeros(*batch, d_hidden, dtype=torch.float64)
-        return Spectrum(zeros, torch.diag_embed(zeros + 1), 0.0)
+        nothing = torch.zeros(*batch, d_hidden, 0, dtype=torch.float64)
+        return Spectrum(nothing.new_zeros(*batch, 0), nothing, 0.0)
     work = work or Work()
     tolerance = rank_tolerance(n_features, d_hidden, rows.dtype)
+    wide = n_features < d_hidden
+    work.expect((1 + wide) * (n_features + DECOMPOSITION_ROWS * min(n_features, d_hidden)))
+    if not wide:
+        return _tall_spectrum(rows, tolerance, exact, work)
+    basis, factor = torch.linalg.qr(torch.cat(list(work.over(_float64(rows))), -2).mT)
+    work.did(DECOMPOSITION_ROWS * n_features)
+    within = _tall_spectrum(TensorRows(factor.mT), tolerance, exact, work)
+    return replace(within, directions=basis @ within.directions)
+
+
+def _tall_spectrum(rows: RowBlocks, tolerance: float, exact: bool, work: Work) -> Spectrum:
+    """The spectrum where there are at least as many rows as dimensions; a pass and a decomposition are expected."""
+    n_features, d_hidden = rows.shape[-2:]
     if not exact:
-        operator = frame_operator(work.over(ahead(block.detach().to(torch.float64) for block in rows.blocks())))
+        operator = frame_operator(work.over(ahead(_float64(rows))))
         diagonal = operator.diagonal(dim1=-2, dim2=-1).amax(-1)
         if bool(((diagonal > 1e-250) & (diagonal < 1e250)).all()):
             result = operator_spectrum(operator, tolerance)
@@ -208,12 +225,14 @@ def spectrum(rows: RowBlocks, *, exact: bool = False, work: Work | None = None) 
             faint = result.singular_values < 1e-4 * result.singular_values[..., :1]
             if tolerance >= 1e-7 or not bool(faint.any()):
                 return result
-    work.expect(n_features + DECOMPOSITION_ROWS * d_hidden)
-    factor = triangular_factor(work.over(block.detach().to(torch.float64) for block in rows.blocks()))
-    _, singular_values, directions = torch.linalg.svd(factor)
+        work.expect(n_features + DECOMPOSITION_ROWS * d_hidden)
+    _, singular_values, directions = torch.linalg.svd(triangular_factor(work.over(_float64(rows))))
     work.did(DECOMPOSITION_ROWS * d_hidden)
-    missing = d_hidden - singular_values.shape[-1]
-    return Spectrum(torch.nn.functional.pad(singular_values, (0, missing)), directions.mT, tolerance)
+    return Spectrum(singular_values, directions.mT, tolerance)
+
+
+def _float64(rows: RowBlocks) -> Generator[Tensor, None, None]:
+    return (block.detach().to(torch.float64) for block in rows.blocks())
 
 
 def operator_spectrum(operator: Float[Tensor, "*batch d d"], tolerance: float) -> Spectrum:

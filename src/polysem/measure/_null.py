@@ -1,6 +1,6 @@
 """What capacity would be without structure: random matrices with the same norms, or with the same second moments."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -120,22 +120,23 @@ def draw_nulls(
 
     One Gaussian matrix `G` serves both: `|W_i| G_i / |G_i|`, and `G Σ` (capacity is invariant under rotation, so these
     rows are drawn in the basis of the singular directions). It is drawn block by block, and drawn again instead of
-    being kept. Every draw is two passes over the rows, which `work` expects.
+    being kept, unless its rows are fewer than dimensions. Every draw is two passes over the rows, which `work` expects.
     """
     n_features, d_hidden = len(row_norm), len(singular_values)
-    norm, variance = relative(row_norm).float(), relative(singular_values).float().square()
+    norm, deviation = relative(row_norm).float(), relative(singular_values).float()
+    variance = deviation.square()
     totals = torch.zeros(2, draws, dtype=torch.float64)
     histograms = torch.zeros(2, len(edges) - 1, dtype=torch.float64, device=edges.device)
     step = block_rows(d_hidden, d_hidden)
 
-    def gaussian(draw: int) -> Iterator[Tensor]:
+    def gaussian(draw: int) -> Generator[Tensor, None, None]:
         stream_seed = int(np.random.SeedSequence([seed, draw]).generate_state(1, np.uint64)[0])
         generator = torch.Generator(norm.device).manual_seed(stream_seed)
         for start in range(0, n_features, step):
             rows = min(step, n_features - start)
             yield torch.randn(rows, d_hidden, generator=generator, device=norm.device)
 
-    for draw in range(draws) if n_features else ():
+    def by_operators(draw: int) -> Iterator[tuple[Tensor, Tensor]]:
         isotropic, covariance = FrameSum(), FrameSum()
         for start, G in zip(range(0, n_features, step), work.over(ahead(gaussian(draw))), strict=True):
             covariance.add(G)
@@ -145,7 +146,21 @@ def draw_nulls(
             of_direction, spent = ((G @ operator).mul_(G).sum(-1) for operator in operators)
             length, own = (G.square_() @ torch.stack((torch.ones_like(variance), variance), -1)).unbind(-1)
             size = norm[start : start + step].square()
-            for null, capacity in enumerate((ratio(size, size * (of_direction / length)), ratio(own, spent))):
+            yield ratio(size, size * (of_direction / length)), ratio(own, spent)
+
+    def by_products(draw: int) -> Iterator[tuple[Tensor, Tensor]]:
+        G = torch.cat(list(work.over(gaussian(draw))))
+        shaped = G[:, :n_features] * deviation[:n_features]  # other deviations are 0
+        units = G.div_(torch.linalg.vector_norm(G, dim=-1, keepdim=True))
+        blocks = work.over(block for block in torch.split(units, step))
+        for unit, rows, size in zip(blocks, torch.split(shaped, step), torch.split(norm.square(), step), strict=True):
+            of_direction = (unit @ units.mT).mul_(norm).square_().sum(-1)
+            own, spent = rows.square().sum(-1), (rows @ shaped.mT).square_().sum(-1)
+            yield ratio(size, size * of_direction), ratio(own, spent)
+
+    for draw in range(draws) if n_features else ():
+        for capacities in by_products(draw) if n_features < d_hidden else by_operators(draw):
+            for null, capacity in enumerate(capacities):
                 totals[null, draw] += capacity.sum(dtype=torch.float64).cpu()
                 histograms[null] += count_per_bin(capacity, edges)
     return (

@@ -16,7 +16,7 @@ from polysem.measure._classes import (
     FeatureClass,
     classify,
 )
-from polysem.measure._frame import DECOMPOSITION_ROWS, LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
+from polysem.measure._frame import LIMIT_DOUBLE, LIMIT_FACTOR, Spectrum, polar, spectrum
 from polysem.measure._null import Null, count_per_bin, draw_nulls, relative
 from polysem.measure._prepared import PreparedRows
 from polysem.measure._rows import RowBlocks, ahead
@@ -194,7 +194,8 @@ def report(
     Everything is read off the spectrum of `M = Wᵀ W = V Σ² Vᵀ`: with `y_i = W_i V`,
     `C_i = |y_i|⁴ / Σ_k σ_k² y_ik²` and `ℓ_i = Σ_k y_ik² / σ_k²`. Two passes over the rows (two more where a row needs
     more than float64 products, see `capacity`), and two products of the matrix's size for each draw of each null.
-    Memory beyond the results is `O(D²)`: rows are read block by block.
+    Memory beyond the results is `O(D min(N, D))`: rows are read block by block, and held where they are fewer than
+    dimensions.
 
     Args:
         W: embeddings, features as rows; a tensor or a source of row blocks (a matrix in a file, say).
@@ -203,9 +204,9 @@ def report(
         draws: random matrices per null, at least 2.
         seed: seeds the draws; equal seeds give equal reports.
         confidence: level of the nulls' prediction intervals.
-        watch: called after every block of rows (of at most 32 MiB where `W` is a tensor) and after the one step that is
-            not made in blocks, the decomposition of `M`, with the share of the work that is done, which ends at 1. What
-            it raises ends the measurement.
+        watch: called after every block of rows (of at most 32 MiB where `W` is a tensor) and after what is not done in
+            blocks, the decomposition of `M`, with the share of the work that is done, which ends at 1. What it raises
+            ends the measurement.
 
     Returns:
         A report that prints as a table in a terminal and in a notebook.
@@ -229,7 +230,8 @@ def report(
     if scale is not None:
         require(tuple(scale.shape) == (n_features,), "scale", tuple(scale.shape), f"of shape ({n_features},)")
 
-    work = Work(watch, (2 + 2 * draws) * n_features + DECOMPOSITION_ROWS * d_hidden)
+    work = Work(watch)
+    work.expect((1 + 2 * draws) * n_features)  # and what the spectrum adds
     frame = spectrum(rows, work=work)
     capacity, leverage, row_norm, condition = _measure(rows, frame, work, exact=False)
     zero = row_norm == 0
@@ -240,8 +242,9 @@ def report(
         capacity = torch.where(beyond, exact, capacity)
         beyond &= ~(condition <= LIMIT_FACTOR)
     edges = _edges(capacity)
+    singular_values = torch.nn.functional.pad(frame.singular_values, (0, d_hidden - len(frame.singular_values)))
     isotropic, covariance = draw_nulls(
-        row_norm, frame.singular_values, edges, draws=draws, seed=seed, confidence=confidence, work=work
+        row_norm, singular_values, edges, draws=draws, seed=seed, confidence=confidence, work=work
     )
     result = CapacityReport(
         n_features=n_features,
@@ -251,7 +254,7 @@ def report(
         capacity=capacity,
         leverage=leverage,
         row_norm=row_norm,
-        singular_values=frame.singular_values,
+        singular_values=singular_values,
         rank=int(frame.rank),
         isotropic=isotropic,
         covariance=covariance,

@@ -7,18 +7,17 @@ from torch import Tensor
 
 
 class Work:
-    """Counts work in rows that are multiplied by a `[d_hidden, d_hidden]` matrix, and tells a watcher the share done.
+    """Counts work in rows that are multiplied by a matrix of all directions, and tells a watcher the share done.
 
     Args:
         watch: called with the share after every piece of work; the share never falls. What it raises goes through.
-        rows: how much work is expected from the start.
     """
 
-    def __init__(self, watch: Callable[[float], None] | None = None, rows: int = 0) -> None:
-        self._watch, self._share, self._left = watch, 0.0, rows
+    def __init__(self, watch: Callable[[float], None] | None = None) -> None:
+        self._watch, self._share, self._left = watch, 0.0, 0
 
     def expect(self, rows: int) -> None:
-        """Add work that turned out to be needed."""
+        """Add work that is to be done: before anything is done, or as soon as it turns out to be needed."""
         self._left += rows
 
     def did(self, rows: int) -> None:
