@@ -8,6 +8,7 @@ import torch
 from starlette.testclient import TestClient
 from torch.testing import assert_close
 
+from drawn import numbers
 from polysem import theory
 from polysem.app import ExploreConfig, access_of, create_app
 from polysem.features import geometric
@@ -32,6 +33,10 @@ def test_a_place(browser: TestClient, kurtosis: float, ratio: float) -> None:
     said = dict(answer["facts"])
     assert ("share" in said["phase"]) == (theory.phase(ratio, kurtosis) == theory.Phase.BOTH)
     assert said["capacities at the optimum"].startswith(f"C₁ = {float(best.capacity[0]):.4f}")
+    for curve, v, sign in zip(answer["figures"]["curves"]["data"], (1.0, ratio), (1, -1), strict=False):
+        first = numbers(curve["x"])
+        own = first if sign > 0 else 1 - first
+        assert_close(numbers(curve["y"]), theory.marginal_benefit(v, kurtosis, own), rtol=1e-12, atol=0)
 
 
 def test_the_map_has_the_points_of_the_paper(browser: TestClient) -> None:
@@ -46,11 +51,18 @@ def test_an_allocation(browser: TestClient) -> None:
     asked = {"n_features": 9, "decay": 0.8, "kurtosis": 15, "total": 2.5}
     answer = browser.get("/api/allocation", params=asked).json()
     best = theory.allocate(geometric(9, 0.8), 15.0, 2.5)
-    numbers = answer["numbers"]
-    assert_close(numbers["capacity"], best.capacity.tolist(), rtol=1e-12, atol=0)
-    assert_close([numbers["price"], numbers["loss"]], [float(best.price), float(best.loss)], rtol=1e-12, atol=0)
+    said = answer["numbers"]
+    assert_close(said["capacity"], best.capacity.tolist(), rtol=1e-12, atol=0)
+    assert_close([said["price"], said["loss"]], [float(best.price), float(best.loss)], rtol=1e-12, atol=0)
+    *curves, circles, _ = answer["figures"]["stack"]["data"]
+    for v, curve in zip(geometric(9, 0.8).tolist(), curves, strict=True):
+        assert_close(numbers(curve["y"]), theory.marginal_benefit(v, 15.0, numbers(curve["x"])), rtol=1e-12, atol=0)
+    assert_close(numbers(circles["x"]), best.capacity, rtol=1e-12, atol=0)
     widths = browser.get("/api/allocation/widths", params=asked).json()
     assert set(widths["figures"]) == {"loss", "price", "kinds"}
+    plan = theory.plan(geometric(9, 0.8), 15.0, torch.arange(1.0, 10))
+    assert_close(numbers(widths["figures"]["loss"]["data"][1]["y"]), plan.loss)
+    assert widths["figures"]["kinds"]["data"][0]["y"] == plan.n_pure.tolist()
 
 
 def test_features_of_a_table(browser: TestClient) -> None:

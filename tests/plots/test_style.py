@@ -9,7 +9,18 @@ import pytest
 import torch
 
 from polysem.measure import IGNORED_BELOW, PURE_ABOVE
-from polysem.plots._style import CAPACITY_SCALE, IGNORED, IMPURE_SCALE, PURE, TEMPLATE, array, log_axis, styled
+from polysem.plots._style import (
+    CAPACITY_SCALE,
+    IGNORED,
+    IMPURE_SCALE,
+    PURE,
+    TEMPLATE,
+    array,
+    drawing,
+    figure_of,
+    log_axis,
+    styled,
+)
 
 
 def rgb(colour: str) -> tuple[float, ...]:
@@ -49,6 +60,16 @@ def test_styled_figures_carry_their_labels() -> None:
     assert figure.layout.height == 200
     assert figure.layout.meta == {"title": "T", "caption": "See."}
     assert figure.layout.template == TEMPLATE
+
+
+def test_drawings_look_like_styled_figures() -> None:
+    drawn = drawing(
+        [{"type": "scatter", "y": [1.0, 2.0]}], caption="See.", x="width", y="loss", title="T", yaxis={"type": "log"}
+    )
+    built = go.Figure().add_scatter(y=[1.0, 2.0]).update_yaxes(type="log")
+    assert figure_of(drawn) == styled(built, caption="See.", x="width", y="loss", title="T")
+    with pytest.raises(ValueError, match="linecolour"):
+        figure_of({**drawn, "data": [{"type": "scatter", "linecolour": "red"}]})
 
 
 @pytest.mark.parametrize("decades", [0, 0.3, 0.69, 0.71, 1.49, 1.51, 2, 7, 8, 9, 40, 300, 610])

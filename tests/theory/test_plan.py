@@ -52,6 +52,17 @@ def test_batches_of_features_broadcast_with_totals() -> None:
     assert_close(widths.loss[:, 1], 4 * widths.loss[:, 0])
 
 
+@pytest.mark.parametrize("totals", [2.5, [2.5], [[0.5], [3.0]]])
+def test_what_each_row_of_features_gains(totals: object) -> None:
+    v, kurtosis = torch.stack([V, V.square()]), torch.tensor([[4.0], [2.0]]).expand(2, 12)
+    widths = plan(v, kurtosis, totals)
+    total = torch.tensor(totals, dtype=torch.float64)
+    here, wider = allocate(v, kurtosis, total), allocate(v, kurtosis, total + 1)
+    assert_close(widths.loss, here.loss)
+    assert_close(widths.next_gain, here.loss - wider.loss)
+    assert_close(widths.n_pure, (here.capacity > 0.95).sum(-1))
+
+
 @pytest.mark.bad_input
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="totals must be non-negative and finite"):

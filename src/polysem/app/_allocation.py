@@ -11,7 +11,7 @@ from torch import Tensor
 
 from polysem.app._shown import Shown, body_text
 from polysem.features import SparseSign, geometric, parse_csv
-from polysem.plots import stack_figure, width_figures
+from polysem.plots import stack_drawing, width_drawings
 from polysem.studies import allocation_stack, planned
 from polysem.theory import plan
 
@@ -77,14 +77,14 @@ def show(features: Annotated[Features, Query()]) -> Response:
     if features.importances:
         listed = repr(v.tolist()), repr(F.tolist())
     code = CODE.format(v=listed[0], kurtosis=listed[1], total=features.total)
-    return Shown({"stack": stack_figure(result)}, facts, code, numbers).response()
+    return Shown({"stack": stack_drawing(result)}, facts, code, numbers).response()
 
 
 @router.get("/widths")
 def show_widths(features: Annotated[Features, Query()]) -> Response:
     """What each width would do for these features."""
     v, F = features.read()
-    return Shown(dict(width_figures(planned(v, F, f"{len(v)} features")))).response()
+    return Shown(dict(width_drawings(planned(v, F, f"{len(v)} features")))).response()
 
 
 @router.post("/table")

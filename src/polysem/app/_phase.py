@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from starlette.responses import Response
 
 from polysem.app._shown import Shown
-from polysem.plots import pair_curves_figure
+from polysem.plots import pair_curves_drawing
 from polysem.plots import phase_map as phase_map_figure
 from polysem.studies import POINTS, PhaseConfig, pair_curves, phase_map
 from polysem.theory import Phase, phase
@@ -75,5 +75,5 @@ def show_place(place: Annotated[Place, Query()]) -> Response:
         ("price of the dimension μ", f"{float(result.optimum.price):.4g}"),
     )
     numbers: dict[str, object] = {"capacity": capacity, "benefit": benefit, "price": float(result.optimum.price)}
-    figures = {"curves": pair_curves_figure(result)}
+    figures = {"curves": pair_curves_drawing(result)}
     return Shown(figures, facts, CODE.format(**place.model_dump()), numbers).response()

@@ -1,13 +1,18 @@
 """What a view answers: figures, facts in words, and the Python that gives the same numbers."""
 
 import json
+from base64 import b64encode
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+
+from polysem.plots import Drawing
 
 
 @dataclass(frozen=True)
@@ -21,7 +26,7 @@ class Shown:
         numbers: the numbers themselves, for pages that go on with them.
     """
 
-    figures: dict[str, go.Figure] = field(default_factory=dict)
+    figures: Mapping[str, go.Figure | Drawing] = field(default_factory=dict)
     facts: tuple[tuple[str, str], ...] = ()
     code: str = ""
     numbers: dict[str, object] = field(default_factory=dict)
@@ -37,11 +42,26 @@ class Shown:
         return Response(json.dumps(self.content, allow_nan=False), media_type="application/json")
 
 
-def figure_content(figure: go.Figure) -> dict[str, Any]:
+def figure_content(figure: go.Figure | Drawing) -> dict[str, Any]:
     """A figure as JSON holds it, without its template."""
+    if not isinstance(figure, go.Figure):
+        return {name: _packed(part) for name, part in figure.items()}
     content: dict[str, Any] = json.loads(figure.to_json())
     content["layout"].pop("template", None)
     return content
+
+
+def _packed(part: Any) -> Any:
+    """A part of a drawing, with its arrays as Plotly's JSON has them."""
+    if isinstance(part, dict):
+        return {name: _packed(value) for name, value in part.items()}
+    if isinstance(part, list):
+        return [_packed(value) for value in part]
+    if not isinstance(part, np.ndarray):
+        return part
+    if part.ndim == 1 and part.dtype == np.float64:
+        return {"dtype": "f8", "bdata": b64encode(part.tobytes()).decode()}
+    return part.tolist()
 
 
 async def body_text(request: Request, most: int) -> str:

@@ -21,8 +21,10 @@ from ._one_by_one import treatment_label as treatment_label
 from ._pareto import pareto_figures as pareto_figures
 from ._phase import phase_figures as phase_figures
 from ._phase import phase_map as phase_map
+from ._points import pair_curves_drawing as pair_curves_drawing
 from ._points import pair_curves_figure as pair_curves_figure
 from ._points import point_figures as point_figures
+from ._points import stack_drawing as stack_drawing
 from ._points import stack_figure as stack_figure
 from ._prediction import prediction_figures as prediction_figures
 from ._prediction import prediction_maps as prediction_maps
@@ -31,6 +33,7 @@ from ._report import report_figures as report_figures
 from ._searching import cell_name as cell_name
 from ._searching import searching_figures as searching_figures
 from ._style import TEMPLATE as TEMPLATE
+from ._style import Drawing as Drawing
 from ._superposition import superposition_figures as superposition_figures
 from ._superposition import superposition_map as superposition_map
 from ._sweep import sweep_figure as sweep_figure
@@ -40,6 +43,7 @@ from ._trained import gram_figure as gram_figure
 from ._trajectories import capacity_trajectories as capacity_trajectories
 from ._transformer import transformer_figures as transformer_figures
 from ._treating import treating_figures as treating_figures
+from ._width import width_drawings as width_drawings
 from ._width import width_figures as width_figures
 from ._without_diminishing import without_diminishing_figures as without_diminishing_figures
 from ._words import words_figures as words_figures

@@ -1,11 +1,12 @@
 """Marginal-benefit curves: two features at a point of the phase diagram, many features under one total."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from torch import Tensor
 
-from polysem.plots._style import FIRST, SECOND, TRAINED, array, styled
+from polysem.plots._style import FIRST, SECOND, TRAINED, Drawing, array, drawing, figure_of
 from polysem.studies import PairCurves, Points, Stack
 
 
@@ -18,117 +19,143 @@ def _point_figure(result: Points, index: int) -> go.Figure:
     point = result.points[index]
     optimum = "optimum", result.optimum.capacity[index], result.optimum_benefit[index]
     trained = "trained", result.trained_capacity[index], result.trained_benefit[index]
-    figure = _pair_figure(result.first_capacity, result.benefit[index], (optimum, trained))
-    return styled(
-        figure,
-        title=f"{point.name}: F = {point.kurtosis:g}, v₂/v₁ = {point.ratio:g}",
-        caption=f"{point.name}. {point.says[0].upper()}{point.says[1:]}.",
-        x="capacity C₁ (C₂ = 1 − C₁)",
-        y="marginal benefit −dL/dC",
-        height=360,
-    )
+    traces = _pair_traces(result.first_capacity, result.benefit[index], (optimum, trained))
+    caption = f"{point.name}. {point.says[0].upper()}{point.says[1:]}."
+    title = f"{point.name}: F = {point.kurtosis:g}, v₂/v₁ = {point.ratio:g}"
+    return figure_of(_pair_drawing(traces, title=title, caption=caption, height=360))
 
 
 def pair_curves_figure(result: PairCurves) -> go.Figure:
     """Both features' curves against `C_1`, with the optimum on the line of equal marginal benefit."""
-    figure = _pair_figure(
-        result.first_capacity, result.benefit, (("optimum", result.optimum.capacity, result.optimum_benefit),)
-    )
+    return figure_of(pair_curves_drawing(result))
+
+
+def pair_curves_drawing(result: PairCurves) -> Drawing:
+    """The drawing of `pair_curves_figure`."""
+    optimum = "optimum", result.optimum.capacity, result.optimum_benefit
     price = float(result.optimum.price)
-    figure.add_scatter(
-        x=[-0.04, 1.04],
-        y=[price, price],
-        mode="lines",
-        line={"dash": "dot", "color": TRAINED},
-        name="price μ",
-        hoverinfo="skip",
-    )
-    return styled(
-        figure,
+    line = {
+        "type": "scatter",
+        "x": [-0.04, 1.04],
+        "y": [price, price],
+        "mode": "lines",
+        "line": {"dash": "dot", "color": TRAINED},
+        "name": "price μ",
+        "hoverinfo": "skip",
+    }
+    return _pair_drawing(
+        [*_pair_traces(result.first_capacity, result.benefit, (optimum,)), line],
         title=f"F = {result.kurtosis:.3g}, v₂/v₁ = {result.ratio:.3g}",
         caption="What the next bit of capacity would save on each feature. Where both share the dimension the curves "
         "meet at the optimum, at the price μ; a feature that has it all has the higher curve to the end.",
-        x="capacity C₁ (C₂ = 1 − C₁)",
-        y="marginal benefit −dL/dC",
         height=460,
     )
 
 
-def _pair_figure(x: Tensor, curves: Tensor, marks: Sequence[tuple[str, Tensor, Tensor]]) -> go.Figure:
+def _pair_drawing(traces: Iterable[dict[str, Any]], *, title: str, caption: str, height: int) -> Drawing:
+    return drawing(
+        traces,
+        title=title,
+        caption=caption,
+        x="capacity C₁ (C₂ = 1 − C₁)",
+        y="marginal benefit −dL/dC",
+        height=height,
+        xaxis={"range": [-0.04, 1.04]},
+        yaxis={"rangemode": "tozero"},
+    )
+
+
+def _pair_traces(x: Tensor, curves: Tensor, marks: Sequence[tuple[str, Tensor, Tensor]]) -> Iterator[dict[str, Any]]:
     """Two curves `[2, n_grid]`, and capacities `[2]` with their benefits `[2]` marked on them."""
-    figure = go.Figure()
     for feature, colour in enumerate((FIRST, SECOND)):
-        figure.add_scatter(
-            x=array(x),
-            y=array(curves[feature]),
-            mode="lines",
-            line={"color": colour, "width": 3},
-            name=f"feature {feature + 1}",
-            hovertemplate="C₁ %{x:.3f}<br>benefit %{y:.3f}<extra>feature " + str(feature + 1) + "</extra>",
-        )
+        yield {
+            "type": "scatter",
+            "x": array(x),
+            "y": array(curves[feature]),
+            "mode": "lines",
+            "line": {"color": colour, "width": 3},
+            "name": f"feature {feature + 1}",
+            "hovertemplate": "C₁ %{x:.3f}<br>benefit %{y:.3f}<extra>feature " + str(feature + 1) + "</extra>",
+        }
     for (label, capacities, benefits), (symbol, size) in zip(marks, (("circle-open", 15), ("x-thin", 9)), strict=False):
         capacity, other = capacities.tolist()
         benefit = benefits.tolist()
-        figure.add_scatter(
-            x=[capacity],
-            y=[benefit[0 if capacity >= other else 1]],  # on the curve of the feature that owns more
-            mode="markers",
-            marker={"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5, "color": TRAINED}},
-            name=label,
-            hovertemplate=f"{label}: C₁ = {capacity:.4f}<extra></extra>",
-        )
-    figure.update_xaxes(range=[-0.04, 1.04])
-    figure.update_yaxes(rangemode="tozero")
-    return figure
+        yield {
+            "type": "scatter",
+            "x": [capacity],
+            "y": [benefit[0 if capacity >= other else 1]],  # on the curve of the feature that owns more
+            "mode": "markers",
+            "marker": {"symbol": symbol, "size": size, "color": TRAINED, "line": {"width": 2.5, "color": TRAINED}},
+            "name": label,
+            "hovertemplate": f"{label}: C₁ = {capacity:.4f}<extra></extra>",
+        }
 
 
 def stack_figure(result: Stack) -> go.Figure:
     """All features' curves on a logarithmic axis, circles at the optimal capacities, a slider for several totals."""
+    return figure_of(stack_drawing(result))
+
+
+def stack_drawing(result: Stack) -> Drawing:
+    """The drawing of `stack_figure`."""
     count, start = len(result.v), len(result.totals) // 3
-    figure = go.Figure()
-    for feature in range(count):
-        figure.add_scatter(
-            x=array(result.grid),
-            y=array(result.benefit[feature]),
-            mode="lines",
-            line={"color": _shade(feature, count), "width": 2},
-            name=f"feature {feature + 1}",
-            showlegend=False,
-            hovertemplate=f"feature {feature + 1}, v = {float(result.v[feature]):.3f}<br>"
-            "C %{x:.3f}<br>benefit %{y:.4g}<extra></extra>",
-        )
+    grid = array(result.grid)
+    curves = [
+        {
+            "type": "scatter",
+            "x": grid,
+            "y": benefit,
+            "mode": "lines",
+            "line": {"color": _shade(feature, count), "width": 2},
+            "name": f"feature {feature + 1}",
+            "showlegend": False,
+            "hovertemplate": f"feature {feature + 1}, v = {v:.3f}<br>C %{{x:.3f}}<br>benefit %{{y:.4g}}<extra></extra>",
+        }
+        for feature, (v, benefit) in enumerate(zip(result.v.tolist(), array(result.benefit), strict=True))
+    ]
     circles, line = _at_total(result, start)
-    figure.add_scatter(
-        mode="markers",
-        marker={"size": 11, "color": "rgba(0,0,0,0)", "line": {"width": 2.5, "color": TRAINED}},
-        name="optimal capacity",
+    circles = {
+        "type": "scatter",
+        "mode": "markers",
+        "marker": {"size": 11, "color": "rgba(0,0,0,0)", "line": {"width": 2.5, "color": TRAINED}},
+        "name": "optimal capacity",
         **circles,
-    )
-    figure.add_scatter(mode="lines", line={"dash": "dot", "color": TRAINED}, name="price μ", hoverinfo="skip", **line)
-    filled = "Capacity fills the curves from above"
-    if len(result.totals) > 1:
-        steps = []
-        for index, total in enumerate(result.totals.tolist()):
-            circles, line = _at_total(result, index)
-            change = {key: [circles[key], line[key]] for key in ("x", "y")}
-            steps.append({"method": "restyle", "label": f"{total:g}", "args": [change, [count, count + 1]]})
-        figure.update_layout(
-            sliders=[{"active": start, "steps": steps, "currentvalue": {"prefix": "total capacity "}, "pad": {"t": 60}}]
-        )
-        filled = "Move the slider: capacity fills the curves from above"
-    figure.update_xaxes(range=[-0.04, 1.04])
-    figure.update_yaxes(type="log", tickformat="~g", dtick=1)
-    return styled(
-        figure,
-        caption=f"{filled}, and all partly represented features sit at "
+    }
+    line = {
+        "type": "scatter",
+        "mode": "lines",
+        "line": {"dash": "dot", "color": TRAINED},
+        "name": "price μ",
+        "hoverinfo": "skip",
+        **line,
+    }
+    several = len(result.totals) > 1
+    filled = "Move the slider: capacity" if several else "Capacity"
+    slider: dict[str, Any] = {"sliders": [_slider(result, start)]} if several else {}
+    return drawing(
+        [*curves, circles, line],
+        caption=f"{filled} fills the curves from above, and all partly represented features sit at "
         "one height, the price μ; those whose curve ends above it are pure, those that start below it ignored.",
         x="capacity C of a feature",
         y="marginal benefit −dL/dC",
         height=680,
+        xaxis={"range": [-0.04, 1.04]},
+        yaxis={"type": "log", "tickformat": "~g", "dtick": 1},
+        **slider,
     )
 
 
-def _at_total(result: Stack, index: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+def _slider(result: Stack, start: int) -> dict[str, Any]:
+    """Moves circles and line, the last two traces, to another total."""
+    count, steps = len(result.v), []
+    for index, total in enumerate(result.totals.tolist()):
+        circles, line = _at_total(result, index)
+        change = {key: [circles[key], line[key]] for key in ("x", "y")}
+        steps.append({"method": "restyle", "label": f"{total:g}", "args": [change, [count, count + 1]]})
+    return {"active": start, "steps": steps, "currentvalue": {"prefix": "total capacity "}, "pad": {"t": 60}}
+
+
+def _at_total(result: Stack, index: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Circles at the optimal capacities, and the ends of the line at the price (none where the price is 0)."""
     price = float(result.allocation.price[index])
     circles = {"x": result.allocation.capacity[index].tolist(), "y": result.reached[index].tolist()}

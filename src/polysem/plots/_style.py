@@ -1,6 +1,7 @@
 """The look that all figures share: colours that tell features apart for every eye, on light and dark pages."""
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy.typing as npt
@@ -70,12 +71,45 @@ def escaped(name: str) -> str:
     return name.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
+Drawing = dict[str, Any]
+"""A figure as Plotly's JSON has it, traces under `data` and the rest under `layout`, but for the template."""
+
+
+def drawing(
+    traces: Iterable[dict[str, Any]],
+    *,
+    caption: str,
+    x: str,
+    y: str,
+    height: int = 380,
+    title: str = "",
+    xaxis: dict[str, Any] | None = None,
+    yaxis: dict[str, Any] | None = None,
+    **layout: Any,
+) -> Drawing:
+    """What `figure_of` makes a figure of, with labels as in `styled`.
+
+    Plotly checks every property that is set: a figure takes some twenty times as long as its drawing.
+    """
+    axes = {"xaxis": {"title": {"text": x}, **(xaxis or {})}, "yaxis": {"title": {"text": y}, **(yaxis or {})}}
+    return {"data": list(traces), "layout": {**_named(title, caption, height), **axes, **layout}}
+
+
+def figure_of(drawn: Drawing) -> go.Figure:
+    """A drawing as a figure with the project's template, checked by Plotly."""
+    return go.Figure(drawn["data"], {**drawn["layout"], "template": TEMPLATE})
+
+
 def styled(figure: go.Figure, *, caption: str, x: str, y: str, height: int = 380, title: str = "") -> go.Figure:
     """Give a figure the project's template, axis labels with units, a title and the one line that says what to see.
 
     Title and caption are kept in `layout.meta`: a page sets them as text, where they wrap on a narrow screen.
     """
-    figure.update_layout(template=TEMPLATE, height=height, meta={"title": title, "caption": caption})
+    figure.update_layout(template=TEMPLATE, **_named(title, caption, height))
     figure.update_xaxes(title_text=x)
     figure.update_yaxes(title_text=y)
     return figure
+
+
+def _named(title: str, caption: str, height: int) -> dict[str, Any]:
+    return {"height": height, "meta": {"title": title, "caption": caption}}

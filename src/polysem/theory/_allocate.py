@@ -7,7 +7,7 @@ from torch import Tensor
 from polysem import _checks
 from polysem.theory._allocation import Allocation, Status
 from polysem.theory._mixed import Mixed
-from polysem.theory._quadratic import broadcast, importances, kurtoses, loss, optimal_norm
+from polysem.theory._quadratic import best_norm, broadcast, importances, kurtoses, weighted_loss
 from polysem.theory._rising import Rising, chunks
 
 NEGLIGIBLE = 1e-280
@@ -68,9 +68,9 @@ def allocate(v: object, kurtosis: object, total: object) -> Allocation:
     return Allocation(
         capacity=capacity,
         price=price.view(batch) * scale * scale,
-        loss=loss(v, kurtosis, capacity).sum(-1),
+        loss=weighted_loss(v, kurtosis, capacity).sum(-1),
         status=torch.where(total >= useful, int(Status.SATURATED), int(Status.OPTIMAL)),
-        squared_norm=optimal_norm(v, kurtosis, capacity),
+        squared_norm=best_norm(v, kurtosis, capacity),
     )
 
 

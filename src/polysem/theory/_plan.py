@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
@@ -78,13 +79,18 @@ def plan(
     _checks.require(ordered, "ignored_below, pure_above", (ignored_below, pure_above), allowed)
     total = _checks.as_float64("totals", totals)
     _checks.require(bool((total.isfinite() & (total >= 0)).all()), "totals", totals, "non-negative and finite")
-    here, wider = allocate(v, kurtosis, total), allocate(v, kurtosis, total + 1)
-    ignored, pure = here.capacity < ignored_below, here.capacity > pure_above
+    v, kurtosis = _checks.as_float64("v", v), _checks.as_float64("kurtosis", kurtosis)
+    missing = max(v.ndim - 1, kurtosis.ndim - 1, total.ndim) - total.ndim
+    both = torch.stack([total, total + 1]).reshape(2, *[1] * missing, *total.shape)
+    best = allocate(v, kurtosis, both)
+    loss, wider = best.loss
+    capacity = best.capacity[0]
+    ignored, pure = capacity < ignored_below, capacity > pure_above
     return Plan(
-        total=total.expand_as(here.loss),
-        loss=here.loss,
-        price=here.price,
-        next_gain=here.loss - wider.loss,
+        total=total.expand_as(loss),
+        loss=loss,
+        price=best.price[0],
+        next_gain=loss - wider,
         n_ignored=ignored.sum(-1),
         n_impure=(~ignored & ~pure).sum(-1),
         n_pure=pure.sum(-1),

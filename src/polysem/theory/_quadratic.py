@@ -98,13 +98,18 @@ def optimal_norm(v: object, kurtosis: object, C: object) -> Float[Tensor, "*shap
     Source: ours; the minimum over `a_i` of the quadratic model's loss at fixed capacity.
     """
     v, kurtosis, C = _arguments(v, kurtosis, C)
-    return v * (_slope(kurtosis, C) * C)
+    return best_norm(v, kurtosis, C)
 
 
 def weighted_loss(v: Tensor, kurtosis: Tensor, C: Tensor) -> Float[Tensor, "*shape"]:
     """`loss` for arguments that are known to be valid."""
     # v last, twice: a vanishing factor in front keeps v² from overflowing first.
     return _slope(kurtosis, C) * (2 * (1 - C)) * v * v
+
+
+def best_norm(v: Tensor, kurtosis: Tensor, C: Tensor) -> Float[Tensor, "*shape"]:
+    """`optimal_norm` for arguments that are known to be valid."""
+    return v * (_slope(kurtosis, C) * C)
 
 
 def importances(v: object) -> Float[Tensor, "*shape"]:
