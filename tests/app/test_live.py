@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 
 from polysem.app import ExploreConfig, access_of, create_app
 from polysem.app._work import Works
+from polysem.features import SparseUniform
 from polysem.studies import LiveConfig, Moment, intervene, known_optimum, live, live_bounds
 
 GEOMETRY = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 40}
@@ -99,6 +100,34 @@ def test_interventions_are_those_of_the_library(client: TestClient, capsys: pyte
     assert again["numbers"] == last["numbers"]
 
 
+def test_chance_and_kurtosis_belong_together(client: TestClient) -> None:
+    def told(**asked: object) -> dict[str, float | None]:
+        answer = client.get("/api/live/inputs", params={"feature_probability": 0.05, **asked})
+        assert answer.status_code == 200, answer.text
+        return answer.json()["numbers"]
+
+    quadratic = {"architecture": "quadratic"}
+    assert told(**quadratic) == pytest.approx({"feature_probability": 0.05, "kurtosis": 36.0, "least": 1.01})
+    assert told(**quadratic, kurtosis=6)["feature_probability"] == pytest.approx(0.3)
+    assert told(**quadratic, kurtosis=1.5)["feature_probability"] is None  # no uniform feature has so little
+    relu = told(architecture="tied relu")
+    assert relu["kurtosis"] == pytest.approx(float(SparseUniform(0.05).kurtosis))
+    assert told(architecture="tied relu", kurtosis=relu["kurtosis"])["feature_probability"] == pytest.approx(0.05)
+    bounded = told(architecture="tied relu", kurtosis=1.5)
+    assert bounded == pytest.approx({"feature_probability": 0.8, "kurtosis": 27 / 16, "least": 27 / 16})
+    for bad in ({"kurtosis": 1}, {"kurtosis": "nan"}, {"kurtosis": 1e9}, {"architecture": "none"}):
+        refused = client.get("/api/live/inputs", params={**quadratic, "feature_probability": 0.1, **bad})
+        assert refused.status_code == 400
+
+
+def test_a_training_of_a_kurtosis(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    parameters = {name: value for name, value in GEOMETRY.items() if name != "feature_probability"}
+    *_, last = asked(client, "geometry", **parameters, kurtosis=2.5)
+    done = live(LiveConfig(**parameters, kurtosis=2.5))
+    assert last["numbers"]["loss"] == done.last.loss.tolist()
+    assert run(last["code"], capsys)["loss"] == last["numbers"]["loss"]
+
+
 @pytest.mark.parametrize(
     ("view", "bad"),
     [
@@ -106,6 +135,8 @@ def test_interventions_are_those_of_the_library(client: TestClient, capsys: pyte
         ("geometry", {"d_hidden": 21}),
         ("geometry", {"steps": 10**9}),
         ("geometry", {"feature_probability": "nan"}),
+        ("geometry", {"kurtosis": 1}),
+        ("geometry", {"kurtosis": 1.5}),
         ("geometry", {"architecture": "hidden relu"}),
         ("geometry", {"architecture": "x" * 100}),
         ("geometry", {"n_seeds": 0}),

@@ -149,6 +149,42 @@ def test_a_pause_goes_on_where_it_stood(open_training: Open) -> None:
         assert steps == sorted(set(steps)) == list(range(0, 301, CONFIG.every))
 
 
+def test_kurtosis_is_set_and_restored(open_training: Open) -> None:
+    def exact(name: str) -> str:
+        return f".control:has(#control-{name}) input[type=number]"
+
+    def stands(name: str, value: str) -> None:
+        page.wait_for_function(f"() => document.querySelector('{exact(name)}').value === '{value}'")
+
+    with open_training(GEOMETRY) as page:
+        stands("kurtosis", "18")  # 9 / (5 p)
+        page.fill(exact("kurtosis"), "2")
+        page.keyboard.press("Enter")
+        stands("feature_probability", "0.9")
+        page.fill(exact("kurtosis"), "1.5")
+        page.keyboard.press("Enter")
+        stands("feature_probability", "")
+        loss, capacity = ended(page, 2)
+        assert min(loss) == pytest.approx(0.5 * sum(0.9**i for i in (2, 3, 4)), rel=1e-6)  # (F - 1) v² of the ignored
+        best = capacity[loss.index(min(loss))]
+        assert_close(best, torch.tensor([1.0, 1.0, 0, 0, 0], dtype=torch.float64), rtol=0, atol=1e-4)
+        assert "kurtosis=1.5" in page.url
+        assert "feature_probability" not in page.url
+        address = page.url
+        page.goto("about:blank")
+        page.goto(address)
+        again, _ = ended(page)
+        assert again == loss
+        stands("kurtosis", "1.5")
+        page.select_option("#control-architecture", "tied relu")  # has at least 27/16, at p = 4/5
+        stands("kurtosis", "1.688")
+        stands("feature_probability", "0.8")
+        page.fill(exact("feature_probability"), "0.05")
+        page.keyboard.press("Enter")
+        stands("kurtosis", "34.24")
+        assert "kurtosis" not in page.url
+
+
 def test_a_penalty_and_a_mask(open_training: Open) -> None:
     config = LiveConfig(**{**QUICK, "steps": 120})
     bounds, ordinary = live_bounds(config), live(config)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from polysem._checks import require
-from polysem.app._live import Sender, Watched, stream
+from polysem.app._live import LEAST_PROBABILITY, Sender, Watched, stream
 from polysem.app._work import Emit
 from polysem.plots import live_figures
 from polysem.studies import (
@@ -54,7 +54,7 @@ class Treated(Watched):
 
     architecture: str = Query("quadratic", max_length=40)
     n_features: int = Query(6, ge=1, le=MOST_FEATURES)
-    feature_probability: float = Query(0.1, ge=0.001, le=1)
+    feature_probability: float = Query(0.1, ge=LEAST_PROBABILITY, le=1)
     decay: float = Query(0.9, ge=0.1, le=1)
     steps: int = Query(400, ge=10, le=3000)
     share: float = Query(0.0, ge=0, le=1)

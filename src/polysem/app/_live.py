@@ -3,18 +3,25 @@
 from collections.abc import Callable
 
 import plotly.graph_objects as go
-from fastapi import Query
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
-from polysem.app._shown import figure_content
+from polysem.app._shown import Shown, figure_content
 from polysem.app._work import Emit, Works
+from polysem.features import SparseUniform
 from polysem.measure import FeatureClass
 from polysem.plots import live_changes
-from polysem.studies import Live, LiveConfig, Moment, block_shape
+from polysem.studies import Live, LiveConfig, Moment, block_shape, least_kurtosis, live_features
+
+router = APIRouter(prefix="/api/live")
 
 MOST_SEEDS = 4
+LEAST_PROBABILITY = 0.001
+MOST_KURTOSIS = 1800.0
+CLOSEST_TO_ONE = 1.01
+"""Least kurtosis on offer where theory takes every one above 1."""
 LOOK_EVERY = 4
 """Moments from one look for blocks to the next."""
 
@@ -26,7 +33,8 @@ class Watched(BaseModel):
     architecture: str = Query("tied relu", max_length=40)
     n_features: int = Query(5, ge=1, le=60)
     d_hidden: int = Query(2, ge=1, le=20)
-    feature_probability: float = Query(0.05, ge=0.001, le=1)
+    feature_probability: float = Query(0.05, ge=LEAST_PROBABILITY, le=1)
+    kurtosis: float | None = Query(None, gt=1, le=MOST_KURTOSIS)
     decay: float = Query(1.0, ge=0.1, le=1)
     n_seeds: int = Query(2, ge=1, le=MOST_SEEDS)
     seed: int = Query(0, ge=0, le=10**6)
@@ -43,6 +51,28 @@ class Watched(BaseModel):
     def looked_at(self) -> int:
         """Position of the start that is looked at closely."""
         return min(self.shown, self.n_seeds) - 1
+
+
+@router.get("/inputs")
+def inputs(
+    architecture: str = Query(max_length=40),
+    feature_probability: float = Query(ge=LEAST_PROBABILITY, le=1),
+    kurtosis: float | None = Query(None, gt=1, le=MOST_KURTOSIS),
+) -> Response:
+    """Chance and kurtosis that belong together; a kurtosis that the architecture cannot have becomes its least one."""
+    least = max(CLOSEST_TO_ONE, least_kurtosis(architecture))
+    bounded = None if kurtosis is None else max(least, kurtosis)
+    config = LiveConfig(
+        architecture=architecture, n_features=1, feature_probability=feature_probability, kurtosis=bounded
+    )
+    features = live_features(config)
+    uniform = isinstance(features, SparseUniform)
+    numbers: dict[str, object] = {
+        "feature_probability": features.feature_probability.item() if uniform else None,
+        "kurtosis": features.kurtosis.item(),
+        "least": least,
+    }
+    return Shown(numbers=numbers).response()
 
 
 class Sender:

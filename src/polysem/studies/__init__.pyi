@@ -67,6 +67,8 @@ from ._live import intervene as intervene
 from ._live import known_optimum as known_optimum
 from ._live import live as live
 from ._live import live_bounds as live_bounds
+from ._live_features import least_kurtosis as least_kurtosis
+from ._live_features import live_features as live_features
 from ._locking import Locking as Locking
 from ._locking import locking as locking
 from ._locking import locking_grid as locking_grid

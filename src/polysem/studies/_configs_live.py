@@ -1,5 +1,6 @@
 """Settings of a model that is watched while it trains: numbers and names only, without torch."""
 
+import math
 from dataclasses import dataclass
 
 from polysem import _checks
@@ -14,6 +15,8 @@ class LiveConfig:
         n_features: features.
         d_hidden: dimensions.
         feature_probability: chance of each feature to be active, the same for all.
+        kurtosis: `F` of each feature, from which its chance follows (see `studies.live_features`); where it is given,
+            `feature_probability` counts for nothing.
         decay: importance `I` of each feature relative to the one before; the first has 1.
         n_seeds: starts that are trained side by side.
         seed: seed of all starts and samples.
@@ -25,6 +28,7 @@ class LiveConfig:
     n_features: int = 5
     d_hidden: int = 2
     feature_probability: float = 0.05
+    kurtosis: float | None = None
     decay: float = 1.0
     n_seeds: int = 2
     seed: int = 0
@@ -39,6 +43,8 @@ class LiveConfig:
         _checks.require(0 < self.decay <= 1, "decay", self.decay, "in (0, 1]")
         p = self.feature_probability
         _checks.require(0 < p <= 1, "feature_probability", p, "in (0, 1]")
+        F = self.kurtosis
+        _checks.require(F is None or 1 < F < math.inf, "kurtosis", F, "above 1 and finite")
 
     @property
     def every(self) -> int:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from polysem import _checks
-from polysem.features import SparseUniform, geometric
+from polysem.features import IndependentFeatures, geometric
 from polysem.interventions import CapacityPenalty, flattening_kappa
 from polysem.measure import IGNORED_BELOW, Block, FeatureClass, blocks, classify, polysemanticity, response_capacity
 from polysem.returns import curve
@@ -16,6 +16,7 @@ from polysem.studies._architectures import ARCHITECTURES, Architecture, architec
 from polysem.studies._configs_live import LiveConfig
 from polysem.studies._flattening import best_monosemantic_loss
 from polysem.studies._geometry import ORTHOGONAL
+from polysem.studies._live_features import live_features
 from polysem.theory import allocate
 from polysem.training import FitConfig, fit
 from polysem.zoo import ToyModel, expected_loss
@@ -230,7 +231,7 @@ class _Setting:
     """Inputs and importances; `ignored` is the loss of each feature that is ignored `[n_features]`."""
 
     kind: Architecture
-    features: SparseUniform
+    features: IndependentFeatures
     importance: Tensor
     ignored: Tensor
 
@@ -238,9 +239,9 @@ class _Setting:
     def of(cls, config: LiveConfig) -> "_Setting":
         _checks.require(config.architecture in WATCHED, "architecture", config.architecture, _one_of(WATCHED))
         kind = architecture(config.architecture)
-        p = torch.full((config.n_features,), config.feature_probability, dtype=torch.float64)
-        features, importance = kind.features(p), geometric(config.n_features, config.decay)
-        return cls(kind, features, kind.importance(importance), importance * kind.target_variance(features))
+        features, importance = live_features(config), geometric(config.n_features, config.decay)
+        ignored = importance * ((features.kurtosis - 1) if kind.family == "quadratic" else features.variance)
+        return cls(kind, features, kind.importance(importance), ignored)
 
 
 def _train(

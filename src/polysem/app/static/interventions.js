@@ -5,7 +5,7 @@ import { controlsOf, player } from "./live.js";
 export const title = "Interventions";
 export const lead = "The same kind of network, trained and then changed: a penalty κ on shared capacity makes features monosemantic, and features can be masked. Both cost loss. How much?";
 export const defaults = {
-  architecture: "quadratic", n_features: 6, d_hidden: 2, feature_probability: 0.1, decay: 0.9, n_seeds: 2, shown: 1, seed: 0, steps: 400,
+  architecture: "quadratic", n_features: 6, d_hidden: 2, feature_probability: 0.1, kurtosis: "", decay: 0.9, n_seeds: 2, shown: 1, seed: 0, steps: 400,
   share: 0, masked: "",
 };
 
@@ -18,13 +18,19 @@ export function mount(root, state, { keep, tell }) {
     changed("share");
   } }, "No penalty");
   const features = element("div", { class: "row", role: "group", "aria-label": "Features to keep", id: "features" });
-  const shape = controlsOf({ architectures: ["quadratic", "tied relu", "tied gelu", "tied abs"], most: 20 }, state, (name) => {
-    if (name === "n_features") state.masked = masked().filter((feature) => feature <= state.n_features).slice(0, state.n_features - 1).join(",");
-    changed(name);
+  const shape = controlsOf({ architectures: ["quadratic", "tied relu", "tied gelu", "tied abs"], most: 20, defaults }, state, {
+    tell,
+    changed: (name) => {
+      if (name === "n_features") state.masked = masked().filter((feature) => feature <= state.n_features).slice(0, state.n_features - 1).join(",");
+      changed(name);
+    },
   });
   const training = player(root, state, {
-    path: "/api/interventions/train", figures: ["embedding", "capacity", "loss", "index"], keep, tell, controls: [share, ...shape],
-    above: [element("div", { class: "row" }, none), element("p", {}, "Features (press one to mask it, or click its bar; masked ones are trained without):"), features],
+    path: "/api/interventions/train", figures: ["embedding", "capacity", "loss", "index"], keep, tell,
+    controls: [
+      element("div", { class: "controls" }, share, none),
+      element("p", {}, "Features (press one to mask it, or click its bar; masked ones are trained without):"), features, ...shape,
+    ],
   });
 
   function masked() {

@@ -1,4 +1,5 @@
 // A training that is watched: its answers come line by line and are drawn one by one; pause, step, stop, restart.
+import { sparsity } from "./sparsity.js";
 import { choice, copyButton, element, facts, figurePlace, number, readLines } from "./parts.js";
 
 export const ARCHITECTURES = {
@@ -12,25 +13,37 @@ const SLOW = 120; // where a drawing takes longer, every other moment is left ou
 const COURSES = ["loss", "index"]; // figures that only grow, drawn with every fifth moment
 const COURSE_EVERY = 5;
 
-export function controlsOf(names, state, changed) {
-  const known = {
-    n_features: { label: "number of features N", min: 1, max: names.most || 60, step: 1, whole: true },
-    d_hidden: { label: "dimensions D", min: 1, max: 20, step: 1, whole: true },
-    feature_probability: { label: "chance p that a feature is active", min: 0.001, max: 1, log: true },
+// Controls of a training: those that matter most, and a fold with the others.
+export function controlsOf({ architectures, most = 60, defaults }, state, { changed, tell }) {
+  const rarity = sparsity(state, defaults, { changed, tell });
+  const set = (name) => {
+    changed(name);
+    if (name === "architecture") rarity.pair();
+  };
+  const known = (names) => Object.entries(names).map(([name, settings]) => number(name, settings, state, set));
+  const main = [
+    choice("architecture", "architecture", architectures.map((name) => [name, ARCHITECTURES[name]]), state, set),
+    ...known({
+      n_features: { label: "number of features N", min: 1, max: most, step: 1, whole: true },
+      d_hidden: { label: "dimensions D", min: 1, max: 20, step: 1, whole: true },
+    }),
+    ...rarity.controls,
+  ];
+  const others = known({
     decay: { label: "importance of each beside the one before", min: 0.3, max: 1, step: 0.01 },
     n_seeds: { label: "starts side by side", min: 1, max: 4, step: 1, whole: true },
     shown: { label: "start to look at closely", min: 1, max: 4, step: 1, whole: true },
     seed: { label: "seed", min: 0, max: 100, step: 1, whole: true },
     steps: { label: "steps of training", min: 50, max: 3000, step: 50, whole: true },
-  };
+  });
   return [
-    choice("architecture", "architecture", names.architectures.map((name) => [name, ARCHITECTURES[name]]), state, changed),
-    ...Object.entries(known).map(([name, settings]) => number(name, settings, state, changed)),
+    element("div", { class: "controls" }, ...main),
+    element("details", { class: "more" }, element("summary", {}, "Importance, starts, steps"), element("div", { class: "controls" }, ...others)),
   ];
 }
 
 // Buttons, facts and figures of a training, and the training itself.
-export function player(root, state, { path, figures, keep, tell, controls, above = [] }) {
+export function player(root, state, { path, figures, keep, tell, controls }) {
   const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, name === "embedding" ? 360 : 480)]));
   const list = element("dl", { class: "facts", id: "facts" });
   const status = element("p", { id: "status", role: "status" });
@@ -44,7 +57,7 @@ export function player(root, state, { path, figures, keep, tell, controls, above
   let code = "";
   const [copy, shownCode] = copyButton(() => code);
   root.append(
-    element("div", { class: "controls" }, ...controls), ...above,
+    ...controls,
     element("div", { class: "row", role: "group", "aria-label": "Training" }, ...Object.values(buttons)), status,
     element("div", { class: "plots" }, ...Object.values(places).slice(0, 2)), list,
     element("div", { class: "plots" }, ...Object.values(places).slice(2)),

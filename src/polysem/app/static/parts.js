@@ -81,9 +81,10 @@ export function number(name, { label, min, max, step, log = false, whole = false
     exact.value = state[name];
     slider.value = toSlider(state[name]);
   };
-  made.limit = (largest) => {
-    slider.max = toSlider(largest);
+  made.limit = (largest, least = min) => {
+    exact.min = min = least;
     exact.max = max = largest;
+    [slider.min, slider.max] = [toSlider(min), toSlider(max)];
   };
   return made;
 }
