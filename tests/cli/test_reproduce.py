@@ -8,10 +8,13 @@ import torch
 
 from commands import Run, process
 from html_page import Page
+from polysem import cli
 
 
 def test_reproduce(tmp_path: Path) -> None:
-    done = process("reproduce", "--quick", "--figures", "json", "--out", "r.html", cwd=tmp_path)
+    """Three chapters, one of them a sweep; the tests of reports make every one."""
+    some = ("--quick", "--chapter", "points", "phase", "comparison")
+    done = process("reproduce", *some, "--figures", "json", "--out", "r.html", cwd=tmp_path)
     assert done.status == 0
     assert done.err == ""  # no progress bar where no one watches
     assert f"Report: {tmp_path / 'r.html'}" in done.out
@@ -21,8 +24,13 @@ def test_reproduce(tmp_path: Path) -> None:
     assert set(rule) == {"─", " "}
     assert any(re.search(r"cells in the predicted phase +100\.00% +100 %$", row) for row in rows)
     page = Page((tmp_path / "r.html").read_text("utf-8"))
-    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 76
+    assert len(page.figures) == len(list((tmp_path / "r-figures").glob("*.json"))) == 15
     assert sorted(path.name for path in tmp_path.iterdir()) == ["r-figures", "r-sweeps", "r.html"]
+    assert [path.name.partition("-")[0] for path in (tmp_path / "r-sweeps").iterdir()] == ["comparison"]
+
+
+def test_every_chapter_is_made_unless_some_are_named() -> None:
+    assert cli.Reproduce().chapter == ()
 
 
 def test_reproduce_as_json(run: Run, tmp_path: Path) -> None:
