@@ -83,6 +83,8 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
     yield "points", plots.point_figures(studies.points(studies.PointsConfig(n_grid=5, restarts=2)))
     yield "stack", [("curves", plots.stack_figure(studies.stack(studies.StackConfig(n_features=4))))]
     yield "phase", plots.phase_figures(phase, studies.POINTS)
+    cells = studies.TrainedPhaseConfig(n_kurtosis=2, n_ratio=2, restarts=2)
+    yield "trained phases", [("map", plots.trained_phase_figure(studies.trained_phases(cells), studies.POINTS))]
     yield "trained", [("capacity", plots.capacity_figure(trained)), ("gram", plots.gram_figure(trained))]
     yield "width", plots.width_figures(studies.width(studies.WidthConfig(n_features=5)))
     for n in (2, 3):
@@ -225,6 +227,7 @@ def test_these_are_all(figures: Figures) -> None:
         + 1
         + 5
         + 5
+        + 1
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
@@ -257,6 +260,7 @@ def test_these_are_all(figures: Figures) -> None:
         "searching_figures",
         "stack_figure",
         "superposition_figures",
+        "trained_phase_figure",
         "transformer_figures",
         "treating_figures",
         "width_figures",

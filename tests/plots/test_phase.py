@@ -6,9 +6,10 @@ import torch
 from torch.testing import assert_close
 
 from drawn import numbers
-from polysem.plots import phase_figures
+from polysem.features import SparseUniform
+from polysem.plots import phase_figures, trained_phase_figure
 from polysem.plots._style import CAPACITY_SCALE
-from polysem.studies import POINTS, PhaseConfig, PhaseDiagram, phase_diagram
+from polysem.studies import POINTS, PhaseConfig, PhaseDiagram, TrainedPhaseConfig, phase_diagram, trained_phases
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +84,23 @@ def test_captions_state_the_deviation(result: PhaseDiagram, figures: dict[str, g
     caption = figures["trained"].layout.meta["caption"]
     assert f"{result.deviation:.1e}" in caption
     assert f"{result.boundary_offset:.2f} cells" in caption
+
+
+@pytest.mark.parametrize(("name", "signed"), [("quadratic", True), ("tied identity", False)])
+def test_another_model_beside_the_lines_of_theory(name: str, signed: bool) -> None:
+    """Its own capacities, and its own features' densities, under the same lines."""
+    found = trained_phases(TrainedPhaseConfig(architecture=name, n_kurtosis=4, n_ratio=6, restarts=4))
+    figure = trained_phase_figure(found, POINTS)
+    cells, lower = figure.data[:2]
+    assert_close(numbers(cells.z), found.trained[..., 1], rtol=0, atol=0)
+    told = torch.as_tensor(cells.customdata)
+    assert_close(told[..., 0], found.trained[..., 0], rtol=0, atol=0)
+    assert_close(told[:, 2, 1], found.feature_probability[2].expand(6), rtol=0, atol=0)
+    assert float(numbers(lower.y)[-1]) == pytest.approx(2 / 39)
+    assert list(figure.data[3].text) == list("ABCDEF")
+    axis = figure.layout.xaxis2
+    for kurtosis, density in zip(axis.tickvals, axis.ticktext, strict=True):
+        assert float(SparseUniform(float(density), signed=signed).kurtosis) == pytest.approx(kurtosis)
+    off = float((found.trained - found.theory).abs().mean())
+    assert (off < 1e-6) == (name == "quadratic")
+    assert f"differ by {off:.2g} on average" in figure.layout.meta["caption"]

@@ -1,14 +1,32 @@
 """The phase diagram over kurtosis and relative importance."""
 
+from collections.abc import Callable
+
 import plotly.graph_objects as go
 import torch
 from torch import Tensor
 
+from polysem.features import SparseFeatures, SparseSign
 from polysem.plots._style import CAPACITY_SCALE, array, styled
-from polysem.studies import PhaseDiagram, Point
+from polysem.studies import PhaseDiagram, Point, TrainedPhases, architecture
 
 LABEL_PLACES = {"A": "bottom right", "B": "top right", "C": "top center", "F": "bottom right"}
 """Where the letters of points stand that lie on a boundary or near it."""
+
+TRAINED_SAYS = {
+    "quadratic": ("quadratic model", "This is the model of the theory: it must agree, cell by cell."),
+    "tied relu": (
+        "ReLU autoencoder",
+        "A pair points in opposite directions and takes about half each, however unequal it is, until the less "
+        "important feature is dropped; and sharing ends on other lines than in theory.",
+    ),
+    "tied abs": (
+        "|x| autoencoder",
+        "The absolute value confuses opposite directions: the more important feature takes all but for a trace.",
+    ),
+    "tied identity": ("linear autoencoder", "It never shares: the more important feature takes all, whatever F."),
+}
+"""Name of each architecture, and what to see in its trained diagram."""
 
 
 def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple[str, go.Figure]]:
@@ -41,21 +59,54 @@ def phase_figures(result: PhaseDiagram, points: tuple[Point, ...]) -> list[tuple
     ]
 
 
+def trained_phase_figure(result: TrainedPhases, points: tuple[Point, ...]) -> go.Figure:
+    """The second feature's trained capacity, with the boundaries of the quadratic theory and the points A to F."""
+    name, says = TRAINED_SAYS[result.architecture]
+    return phase_map(
+        result.kurtosis,
+        result.ratio,
+        result.trained,
+        points,
+        f"Who gets the dimension: {name}, trained",
+        f"{says} White lines: where sharing begins and ends by the theory of the quadratic model, from which these "
+        f"capacities differ by {float((result.trained - result.theory).abs().mean()):.2g} on average.",
+        probability=result.feature_probability,
+        law=architecture(result.architecture).features,
+    )
+
+
 def phase_map(
-    kurtosis: Tensor, ratio: Tensor, capacity: Tensor, points: tuple[Point, ...], title: str, caption: str
+    kurtosis: Tensor,
+    ratio: Tensor,
+    capacity: Tensor,
+    points: tuple[Point, ...],
+    title: str,
+    caption: str,
+    *,
+    probability: Tensor | None = None,
+    law: Callable[[Tensor], SparseFeatures] = SparseSign,
 ) -> go.Figure:
-    """Both features' capacities `[n_ratio, n_kurtosis, 2]`: the second's as colour, with the theory's boundaries."""
+    """Both features' capacities `[n_ratio, n_kurtosis, 2]`: the second's as colour, with the theory's boundaries.
+
+    A second axis along the top names the probabilities of features of a `law`; `probability` `[n_kurtosis]` is named
+    in the hover.
+    """
+    told, beside = capacity[..., :1], ""
+    if probability is not None:
+        told = torch.stack([capacity[..., 0], probability.expand(capacity.shape[:2])], -1)
+        beside = " (p = %{customdata[1]:.3f})"
     figure = go.Figure()
     figure.add_heatmap(
         x=array(kurtosis),
         y=array(ratio),
         z=array(capacity[..., 1]),
-        customdata=array(capacity[..., 0]),
+        customdata=array(told),
         zmin=0,
         zmax=1,
         colorscale=CAPACITY_SCALE,
         colorbar={"title": {"text": "C₂"}, "thickness": 14},
-        hovertemplate="F %{x:.2f}<br>v₂/v₁ %{y:.3f}<br>C₁ %{customdata:.3f}, C₂ %{z:.3f}<extra></extra>",
+        hovertemplate=f"F %{{x:.2f}}{beside}<br>v₂/v₁ %{{y:.3f}}<br>"
+        "C₁ %{customdata[0]:.3f}, C₂ %{z:.3f}<extra></extra>",
     )
     across, up = torch.stack([kurtosis[[0, -1]], ratio[[0, -1]]]).log10().tolist()
     F = torch.logspace(across[0], across[1], 400, dtype=torch.float64)
@@ -80,9 +131,9 @@ def phase_map(
         hoverinfo="text",
         showlegend=False,
     )
-    # A second axis along the top names the density of ±1 features that has this kurtosis: p = 1 / F.
+    # A second axis along the top names the density that has this kurtosis.
     figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
-    densities = [0.8, 0.5, 0.2, 0.1, 0.05]
+    densities = [0.8, 0.5, 0.2, 0.1, 0.05] if law is SparseSign else [0.6, 0.4, 0.2, 0.1, 0.05]
     styled(figure, title=title, caption=caption, x="kurtosis F", y="relative importance v₂/v₁", height=460)
     figure.update_layout(
         xaxis2={
@@ -91,9 +142,9 @@ def phase_map(
             "side": "top",
             "type": "log",
             "tickangle": 0,
-            "tickvals": [1 / p for p in densities],
+            "tickvals": law(torch.tensor(densities)).kurtosis.tolist(),
             "ticktext": [f"{p:g}" for p in densities],
-            "title": {"text": "density p = 1/F of ±1 features"},
+            "title": {"text": f"density p {'= 1/F of ±1' if law is SparseSign else 'of uniform'} features"},
         },
         margin={"t": 60},
     )

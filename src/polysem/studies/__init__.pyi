@@ -21,6 +21,7 @@ from ._configs import Slab as Slab
 from ._configs import StackConfig as StackConfig
 from ._configs import SuperpositionConfig as SuperpositionConfig
 from ._configs import TrainedConfig as TrainedConfig
+from ._configs import TrainedPhaseConfig as TrainedPhaseConfig
 from ._configs import WidthConfig as WidthConfig
 from ._configs_flattening import FlatteningConfig as FlatteningConfig
 from ._configs_layers import LayersConfig as LayersConfig
@@ -89,6 +90,9 @@ from ._phase import PhaseDiagram as PhaseDiagram
 from ._phase import PhaseMap as PhaseMap
 from ._phase import phase_diagram as phase_diagram
 from ._phase import phase_map as phase_map
+from ._phase_trained import PHASE_MODELS as PHASE_MODELS
+from ._phase_trained import TrainedPhases as TrainedPhases
+from ._phase_trained import trained_phases as trained_phases
 from ._points import POINTS as POINTS
 from ._points import PairCurves as PairCurves
 from ._points import Point as Point

@@ -68,6 +68,27 @@ class PhaseConfig:
 
 
 @dataclass(frozen=True)
+class TrainedPhaseConfig(PhaseConfig):
+    """A coarse grid of kurtosis × relative importance on which one architecture is trained.
+
+    Attributes:
+        architecture: one of `studies.PHASE_MODELS`.
+        kurtosis_range: from 1.8 on, which uniform features have at their densest.
+    """
+
+    n_kurtosis: int = 16
+    n_ratio: int = 16
+    kurtosis_range: tuple[float, float] = (1.8, 40.0)
+    architecture: str = "tied relu"
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        super().__post_init__()
+        sparse = self.kurtosis_range[0] >= 1.8
+        _checks.require(sparse, "kurtosis_range", self.kurtosis_range, "from 1.8 on")
+
+
+@dataclass(frozen=True)
 class TrainedConfig:
     """Features with importances `decay^i` and equal kurtosis in fewer dimensions, trained from many starts."""
 
