@@ -28,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(here / "model.npz", W=generator.normal(size=(40, 6)) * generator.uniform(0.5, 2, (40, 1)), b=np.ones(3))
     (here / "words.txt").write_text("\n".join(LABELS))
     (here / "deeper").mkdir()
-    np.save(here / "deeper" / "wide.npy", np.ones((2, 8193), dtype=np.float32))
+    np.save(here / "deeper" / "wide.npy", np.ones((8193, 8193), dtype=np.float16))
     (here / "notes.md").write_text("no weights")
     return here
 
@@ -173,7 +173,7 @@ def test_a_file_that_has_changed_is_measured_again(client: TestClient, folder: P
         ({"labels": "model.npz"}, "no vocabulary"),
         ({"feature": "nobody", "labels": "words.txt"}, "the label of one feature of W, not 0"),
         ({"feature": "40"}, "less than the 40 features of W"),
-        ({"file": "deeper/wide.npy", "tensor": "wide"}, "dimensions must be at most 8,192 here"),
+        ({"file": "deeper/wide.npy", "tensor": "wide"}, "the smaller side of the matrix must be at most 8,192 here"),
         ({"file": "gone.npz"}, "file must be a path below"),
     ],
 )

@@ -24,7 +24,7 @@ from polysem.plots import report_figures
 router = APIRouter(prefix="/api/models")
 
 MOST_DIMENSIONS = 8192
-"""What is measured needs the square of its dimensions as memory: wider matrices are left to the command line."""
+"""Measuring takes the square of a matrix's smaller side as memory: wider ones are left to the command line."""
 
 MOST_DRAWS = 64
 LISTED = 12
@@ -156,14 +156,9 @@ class Measurements:
         if found is not None:
             return found
         path = shelf.find(asked.file)
-        shape = load(path).matrix(asked.tensor).shape
-        dimensions = shape[1] if asked.features == "rows" else shape[0]
-        require(
-            dimensions <= MOST_DIMENSIONS,
-            "dimensions",
-            dimensions,
-            f"at most {MOST_DIMENSIONS:,} here; `polysem analyze` measures what fits in memory",
-        )
+        smaller = min(load(path).matrix(asked.tensor).shape)
+        allowed = f"at most {MOST_DIMENSIONS:,} here; `polysem analyze` measures what fits in memory"
+        require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, allowed)
         last = monotonic()
 
         def progress(_: str, done: float, n: int) -> None:

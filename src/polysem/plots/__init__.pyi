@@ -21,8 +21,8 @@ from ._one_by_one import treatment_label as treatment_label
 from ._pareto import pareto_figures as pareto_figures
 from ._phase import phase_figures as phase_figures
 from ._phase import phase_map as phase_map
-from ._points import pair_curves_drawing as pair_curves_drawing
 from ._phase import trained_phase_figure as trained_phase_figure
+from ._points import pair_curves_drawing as pair_curves_drawing
 from ._points import pair_curves_figure as pair_curves_figure
 from ._points import point_figures as point_figures
 from ._points import stack_drawing as stack_drawing
