@@ -59,6 +59,17 @@ def test_a_file_without_matrices(run: Run, tmp_path: Path) -> None:
     assert "--tensor" not in done.out
 
 
+def test_a_terminal_sees_progress(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr("rich.status.Status.update", lambda self, text: self.console.print(text))
+    done = run("analyze", model, "--tensor", "W_dec")
+    assert done.status == 0
+    shares = [int(share) for share in re.findall(r"(\d+)%: W_dec", re.sub(r"\x1b\[[0-9;?]*\w", "", done.err))]
+    assert shares[0] == 0
+    assert shares == sorted(shares)
+    assert shares[-1] == 100
+
+
 def test_a_measured_matrix(run: Run, model: Path) -> None:
     done = run("analyze", model, "--tensor", "W_dec")
     assert done.status == 0

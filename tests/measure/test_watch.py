@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from polysem.measure import CapacityReport, RowBlocks, report
+from polysem.measure import CapacityReport, RowBlocks, partners, report
 from polysem.networks import load
 
 
@@ -151,3 +151,20 @@ def test_rows_of_a_file_end_too(tmp_path: Path, features: Literal["rows", "colum
     for at in range(1, calls_of(rows) + 1):
         ends(rows, at)
         assert [path.name for path in tmp_path.iterdir()] == ["W.npy"]
+
+
+def test_partners_are_watched() -> None:
+    rows, shares, error = Blocks(gaussian(400, 8), 50), list[float](), EndedError()
+    watched, plain = partners(rows, [3, 120], watch=shares.append), partners(rows, [3, 120])
+    assert_close(shares, [k / 16 for k in range(1, 17)], rtol=1e-12, atol=0)
+    assert all(torch.equal(a, b) for a, b in zip(vars(watched).values(), vars(plain).values(), strict=True))
+
+    def end(share: float) -> None:
+        if share > 0.4:
+            raise error
+
+    threads = threading.active_count()
+    with pytest.raises(EndedError) as caught:
+        partners(rows, [3], watch=end)
+    assert caught.value is error
+    assert (rows.reading, threading.active_count()) == (0, threads)

@@ -99,6 +99,23 @@ def test_the_columns_of_a_real_layer(minilm_file: Path) -> None:
     assert 0 < found.report.total < 384
 
 
+def test_progress_is_told_and_can_end_it() -> None:
+    module, told = torch.nn.Sequential(torch.nn.Embedding(9, 4), torch.nn.Linear(4, 6)), list[tuple[str, float, int]]()
+    assert_same(analyze(module, progress=lambda *now: told.append(now)).measured[0].report, report(module[0].weight))
+    names, done, n = zip(*told, strict=True)
+    assert list(dict.fromkeys(names)) == ["0.weight", "1.weight (reads)", "1.weight (writes)"]
+    assert set(n) == {3}
+    assert list(done) == sorted(done)
+    assert {0.0, 1.0, 2.0, 3.0} < set(done)
+
+    def end(name: str, done: float, n: int) -> None:
+        if done > 1.5:
+            raise InterruptedError(name)
+
+    with pytest.raises(InterruptedError, match=r"1.weight \(reads\)"):
+        analyze(module, progress=end)
+
+
 @pytest.mark.bad_input
 def test_what_cannot_be_measured(tmp_path: Path) -> None:
     path = tmp_path / "w.npz"

@@ -98,7 +98,7 @@ class Analyze:
                 norm=self.norm,
                 draws=self.draws,
                 seed=self.seed,
-                progress=lambda name, done, n: status.update(f"{int(done) + 1} of {n}: {name}") if status else None,
+                progress=lambda name, done, n: status.update(f"{done / n:.0%}: {name}") if status else None,
             )
             asked = None if self.partners is None else self._asked(analysis)
             write(out, analysis_page(analysis), force=self.force)

@@ -1,6 +1,6 @@
 """Whom a feature shares its dimensions with: its strongest partners, found block by block."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,8 @@ from polysem._checks import require, whole
 from polysem.measure._capacity import Norm
 from polysem.measure._frame import polar
 from polysem.measure._prepared import PreparedRows
-from polysem.measure._rows import RowBlocks
+from polysem.measure._rows import RowBlocks, ahead
+from polysem.measure._work import Work
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ def partners(
     *,
     k: int = 10,
     norm: Norm = "raw",
+    watch: Callable[[float], None] | None = None,
 ) -> Partners:
     """Find the features with which some features share their dimensions.
 
@@ -52,6 +54,8 @@ def partners(
         features: the rows to find partners of.
         k: how many for each; fewer where the matrix has fewer other rows.
         norm: `"raw"` takes rows as they are, `"unit"` divides each by its norm first.
+        watch: called after every block of rows with the share of the work that is done, which ends at 1. What it raises
+            ends the search.
 
     Returns:
         Rows, cosines and shares of the partners, float64. A zero row has no share, nor has anybody in it.
@@ -78,10 +82,12 @@ def partners(
     known = not wanted.is_floating_point() and bool(((wanted >= 0) & (wanted < n_features)).all())
     require(known, "features", features, f"rows from 0 to {n_features - 1}")
     n, k = len(wanted), min(whole("k", k), max(n_features - 1, 0))
+    work = Work(watch)
+    work.expect(2 * n_features)
 
     own = torch.zeros(n, d_hidden, dtype=torch.float64)
     largest, start = torch.zeros((), dtype=torch.float64), 0
-    for block in rows.blocks():
+    for block in work.over(ahead(rows.blocks())):
         row_norm, units = polar(block)
         here = (wanted >= start) & (wanted < start + len(block))
         own = own.to(units)
@@ -92,7 +98,7 @@ def partners(
     spent, own_share = own.new_zeros(n), own.new_zeros(n)
     index = torch.full((n, k), n_features, device=own.device)
     overlap, cosine, start = own.new_full((n, k), -1.0), own.new_zeros(n, k), 0
-    for block in rows.blocks():
+    for block in work.over(ahead(rows.blocks())):
         row_norm, units = polar(block)
         cosines = own @ units.mT
         squared = (cosines * (row_norm / torch.where(largest > 0, largest, 1.0))).square()
@@ -108,4 +114,5 @@ def partners(
         start += len(block)
     sees = spent > 0
     spent = torch.where(sees, spent, 1.0)
+    work.end()
     return Partners(wanted, own_share / spent, index, cosine.clamp(-1, 1), overlap.clamp(min=0) / spent[:, None])
