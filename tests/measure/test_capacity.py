@@ -156,15 +156,24 @@ def test_zero_rows_own_nothing_and_have_no_gradient() -> None:
     assert ps.leverage(W)[2] == 0
 
 
-def test_gradients() -> None:
+@pytest.mark.parametrize("shape", [(2, 6, 3), (2, 3, 5)])
+def test_gradients(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(3)
-    W = torch.randn(2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_()
-    V = torch.randn(2, 6, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    W = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+    V = torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
     assert torch.autograd.gradcheck(ps.capacity, W)
     assert torch.autograd.gradgradcheck(ps.capacity, W)
     assert torch.autograd.gradcheck(ps.response_capacity, (W, V))
     assert torch.autograd.gradcheck(ps.leverage, W)
     assert torch.autograd.gradcheck(lambda x: ps.capacity(x, norm="unit"), W)
+
+
+def test_memory_is_that_of_the_rows_where_they_are_few() -> None:
+    """`M` of 300,000 dimensions would take 360 GB."""
+    W = torch.cat([torch.eye(2, 300_000), -torch.eye(1, 300_000)])
+    assert_close(ps.capacity(W), torch.tensor([0.5, 1.0, 0.5]))
+    assert_close(ps.leverage(W), torch.tensor([0.5, 1.0, 0.5]))
+    assert_close(ps.response_capacity(W, W.flip(-1) + W), torch.tensor([0.5, 1.0, 0.5]))
 
 
 def test_batches_equal_single_matrices() -> None:

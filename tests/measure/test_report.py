@@ -75,6 +75,12 @@ def test_fewer_rows_than_dimensions(dtype: torch.dtype) -> None:
     assert result.total == pytest.approx(float(ps.capacity(W).double().sum()), rel=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(12, 40), (40, 12)])
+def test_rounding_of_stored_rows_adds_no_rank(shape: tuple[int, int]) -> None:
+    left, right = gaussian(shape[0], 3), gaussian(3, shape[1], seed=1)
+    assert report((left @ right).bfloat16()).rank == 3
+
+
 def test_faint_rows_among_fewer_than_dimensions() -> None:
     W = torch.block_diag(gaussian(5, 30), gaussian(4, 30, seed=1) * 1e-7)
     result = report(W @ reference.random_rotation(60, torch.Generator().manual_seed(1)))

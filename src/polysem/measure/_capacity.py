@@ -1,4 +1,4 @@
-"""Capacity of features and of readouts, in `O(N D²)` time and `O(D²)` extra memory."""
+"""Capacity of features and of readouts, in `O(N D min(N, D))` time and `O(D min(N, D))` extra memory."""
 
 import warnings
 from collections.abc import Iterator
@@ -148,7 +148,7 @@ def _evaluate(readout: Tensor, embedding: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _operator_form(readout: Tensor, embedding: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """`(V_i·W_i)² / (V_iᵀ M V_i)`, and which rows need more precision than `dtype` gives."""
+    """`(V_i·W_i)² / Σ_j (V_i·W_j)²`, and which rows need more precision than `dtype` gives."""
     limit, tiny = (LIMIT_SINGLE, 1e-30) if dtype == torch.float32 else (LIMIT_DOUBLE, 1e-280)
     same = readout is embedding
     V_scale, W_scale = (_global_scale(tensor, dtype) for tensor in (readout, embedding))
@@ -160,13 +160,24 @@ def _operator_form(readout: Tensor, embedding: Tensor, dtype: torch.dtype) -> tu
             cast = block.to(dtype)
             yield cast if scale is None else cast * scale
 
-    operator = frame_operator(blocks(embedding, W_scale))
+    if embedding.shape[-2] < embedding.shape[-1]:  # then M is larger than W, and W Wᵀ has its eigenvalues
+        columns = torch.cat(list(blocks(embedding, W_scale)), -2).mT
+        operator = columns.mT @ columns
+
+        def spent_of(V: Tensor) -> Tensor:
+            return (V @ columns).square().sum(-1)
+    else:
+        operator = frame_operator(blocks(embedding, W_scale))
+
+        def spent_of(V: Tensor) -> Tensor:
+            return torch.linalg.vecdot(V @ operator, V) if grad else (V @ operator).mul_(V).sum(-1)
+
     top = largest_eigenvalue_bound(operator)[..., None]
     results, hards = [], []
     for W, V in zip(blocks(embedding, W_scale), blocks(readout, V_scale), strict=True):
         squared_norm = torch.linalg.vecdot(V, V) if grad else torch.linalg.vector_norm(V, dim=-1).square()
         own = squared_norm if same else torch.linalg.vecdot(V, W)
-        spent = torch.linalg.vecdot(V @ operator, V) if grad else (V @ operator).mul_(V).sum(-1)
+        spent = spent_of(V)
         results.append(ratio(own, spent))
         # Written so that a NaN counts as hard, and a row lost to underflow too; only true zero rows do not.
         hard = ~((top * squared_norm <= limit * spent) & (squared_norm >= tiny))
