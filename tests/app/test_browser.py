@@ -42,6 +42,12 @@ def open_view(browser: Browser, address: str) -> Open:
     return opened
 
 
+PLACES_OF = """count => [...document.querySelectorAll('#plot-map .scatterlayer .trace')]
+    .map(trace => [...trace.querySelectorAll('path.point')]).find(marks => marks.length === count)
+    .map(mark => mark.getBoundingClientRect()).map(({ x, y, width, height }) => [x + width / 2, y + height / 2])"""
+"""Middles of the marks of the trace in the map that has so many."""
+
+
 def settled(page: Page, drawn: str) -> None:
     page.wait_for_function("drawn => document.querySelector('#view [data-drawn]')?.dataset.drawn === drawn", arg=drawn)
 
@@ -62,6 +68,8 @@ def test_the_points_land_where_theory_says(open_view: Open) -> None:
             assert page.inner_text("#story") == f"{point.name}: {point.says}."
             assert page.locator("#plot-map .scatterlayer .trace").count() > 0
             assert page.get_attribute(f"button[data-name={point.name}]", "aria-pressed") == "true"
+            (circle,), named = (page.evaluate(PLACES_OF, count) for count in (1, len(POINTS)))
+            assert circle == pytest.approx(named[POINTS.index(point)], abs=0.5)  # in pixels
 
 
 def test_a_click_shows_the_curves_of_its_cell(open_view: Open) -> None:
@@ -107,6 +115,29 @@ def test_the_total_fills_the_stack(open_view: Open) -> None:
         )
         assert circles == pytest.approx(best.capacity.tolist(), abs=1e-12)
         assert "total=4.15" in page.url
+
+
+@pytest.mark.parametrize(
+    ("view", "control", "values", "path", "other"),
+    [
+        ("phase", "ratio", [-0.01 * k for k in range(40)], "/api/phase/place", 6),
+        ("allocation", "total", [4 + 0.05 * k for k in range(40)], "/api/allocation", 14),
+    ],
+)
+def test_a_dragged_slider_asks_for_where_it_is_and_not_for_all_it_has_passed(
+    open_view: Open, view: str, control: str, values: list[float], path: str, other: int
+) -> None:
+    with open_view(f"view={view}") as page:
+        page.wait_for_load_state("networkidle")
+        asked = []
+        page.on("request", lambda request: asked.append(urlparse(request.url).path))
+        page.evaluate(
+            "([name, values]) => { const slider = document.querySelector(`#control-${name}`);"
+            " for (const value of values) { slider.value = value; slider.dispatchEvent(new Event('input')); } }",
+            [control, values],
+        )
+        settled(page, f"{other},{page.input_value(f'#control-{control} + input')}")
+        assert asked == [path, path]
 
 
 def test_a_table_of_the_users_own(open_view: Open) -> None:

@@ -1,5 +1,5 @@
 // Allocation: a total fills the stack of curves; the widths follow.
-import { ask, copyButton, element, facts, figurePlace, number } from "./parts.js";
+import { ask, copyButton, element, facts, figurePlace, following, number } from "./parts.js";
 
 export const title = "Allocation";
 export const lead = "Many features share a total capacity. It goes where it saves most: all partly represented features end at one marginal benefit, the price.";
@@ -39,10 +39,14 @@ export function mount(root, state, { keep, tell }) {
     clearTimeout(later);
     later = setTimeout(plan, 120);
   }
-  async function filled() {
+  function filled() {
     keep();
+    fill();
+  }
+  const fill = following(async () => {
+    const asked = { ...state };
     try {
-      const answer = await ask("stack", "/api/allocation", state);
+      const answer = await ask("stack", "/api/allocation", asked);
       if (!answer) return;
       tell(null);
       code = answer.code;
@@ -50,19 +54,19 @@ export function mount(root, state, { keep, tell }) {
       total.limit(answer.numbers.n_features);
       total.show();
       await stack.draw(answer.figures.stack);
-      root.dataset.drawn = `${state.n_features},${state.total}`;
+      root.dataset.drawn = `${asked.n_features},${asked.total}`;
     } catch (error) {
       tell(error);
     }
-  }
-  async function plan() {
+  });
+  const plan = following(async () => {
     try {
       const answer = await ask("widths", "/api/allocation/widths", state);
       if (answer) await Promise.all(Object.entries(answer.figures).map(([name, figure]) => widths[name].draw(figure)));
     } catch (error) {
       tell(error);
     }
-  }
+  });
   file.addEventListener("change", async () => {
     if (!file.files.length) return;
     try {

@@ -52,6 +52,25 @@ export async function readLines(path, parameters, signal, take) {
   }
 }
 
+// A task that keeps up with a control: called while it runs, however often, it runs once more when it has ended.
+export function following(task) {
+  let running = false;
+  let wanted = false;
+  return async () => {
+    wanted = true;
+    if (running) return;
+    running = true;
+    try {
+      while (wanted) {
+        wanted = false;
+        await task();
+      }
+    } finally {
+      running = false;
+    }
+  };
+}
+
 // A number with a slider; a logarithmic one where `log` is set.
 export function number(name, { label, min, max, step, log = false, whole = false }, state, changed) {
   const identifier = `control-${name}`;

@@ -1,5 +1,5 @@
 // Phase diagram: a click puts a point, and its curves stand beside it.
-import { ask, copyButton, element, facts, figurePlace, number } from "./parts.js";
+import { ask, copyButton, element, facts, figurePlace, following, number } from "./parts.js";
 
 export const title = "Phase diagram";
 export const lead = "Two features compete for one dimension. How important the second is beside the first, and how heavy-tailed both are (their kurtosis F), decides who gets it.";
@@ -30,27 +30,28 @@ export function mount(root, state, { keep, tell }) {
     const at = points.find((point) => point.kurtosis === state.kurtosis && point.ratio === state.ratio);
     for (const button of presets.children) button.setAttribute("aria-pressed", String(button.dataset.name === at?.name));
     story.textContent = at ? `${at.name}: ${at.says}.` : "";
-    mark();
     show();
   }
-  function mark() {
+  async function mark({ kurtosis, ratio }) {
     if (!map.plot.data) return;
-    const last = map.plot.data.length - 1;
-    Plotly.restyle(map.plot, { x: [[state.kurtosis]], y: [[state.ratio]] }, [last]);
+    const here = { data: [{ x: [kurtosis], y: [ratio] }], traces: [map.plot.data.length - 1] };
+    // Unlike a restyle this does not draw all cells again.
+    await Plotly.animate(map.plot, here, { mode: "immediate", transition: { duration: 0 }, frame: { duration: 0, redraw: false } });
   }
-  async function show() {
+  const show = following(async () => {
+    const place = { kurtosis: state.kurtosis, ratio: state.ratio };
     try {
-      const answer = await ask("place", "/api/phase/place", { kurtosis: state.kurtosis, ratio: state.ratio });
+      const [answer] = await Promise.all([ask("place", "/api/phase/place", place), mark(place)]);
       if (!answer) return;
       tell(null);
       code = answer.code;
       facts(list, answer.facts);
       await curves.draw(answer.figures.curves);
-      root.dataset.drawn = `${state.kurtosis},${state.ratio}`;
+      root.dataset.drawn = `${place.kurtosis},${place.ratio}`;
     } catch (error) {
       tell(error);
     }
-  }
+  });
   async function start() {
     try {
       const answer = await ask("map", "/api/phase/map");
