@@ -9,7 +9,9 @@ import jaxtyping
 import pytest
 from hypothesis import settings
 
-jaxtyping.install_import_hook("polysem", "type_checker.check")
+import type_checker
+
+type_checker.install()
 
 import torch  # noqa: E402
 
