@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jaxtyping
 import pytest
@@ -18,6 +19,26 @@ import torch  # noqa: E402
 settings.register_profile("ci", derandomize=True)  # a change is judged on what it changes, not on a new draw
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+QUICK_REPORT = {"tests/reports/test_browser.py", "tests/reports/test_page.py", "tests/reports/test_reproduce.py"}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker whole files, and one worker those that read the quick report: what they share is made once.
+
+    In their own order, which ends with files that are done fast, so that no worker is left with a long one.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class WholeFiles(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "the quick report" if file in QUICK_REPORT else file
+
+    config.option.loadscopereorder = False
+    return WholeFiles(config, log)
+
 
 collect_ignore_glob = ["networks/published/*"]  # scripts that need other libraries, each in its own environment
 
