@@ -1,6 +1,7 @@
 """Trainings in a real browser: they end where they must, pause, step and stop, and their address restores them."""
 
 import json
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from urllib.parse import urlparse
@@ -147,6 +148,68 @@ def test_a_pause_goes_on_where_it_stood(open_training: Open) -> None:
         assert loss == live(CONFIG).last.loss.tolist()
         steps, _ = drawn(page, "loss")[0]
         assert steps == sorted(set(steps)) == list(range(0, 301, CONFIG.every))
+
+
+POINTS_ON_PAGE = """
+async () => {
+  const plot = document.querySelector("#plot-embedding");
+  const look = () => [...plot.querySelectorAll(".scatterlayer .points path")].map(tip => [
+    ...tip.getAttribute("transform").match(/-?[0-9.]+/g).map(Number), tip.style.fill, tip.getAttribute("d")]);
+  const lines = () => [...plot.querySelectorAll(".scatterlayer .lines path")].map(line => line.getAttribute("d"));
+  const there = [look(), lines()];
+  await Plotly.redraw(plot);
+  const { xaxis, yaxis } = plot._fullLayout;
+  const at = value => [xaxis.c2p(value), yaxis.c2p(value)];
+  return { there, anew: [look(), lines()], origin: at(0), one: at(1) };
+}"""
+
+
+def test_three_dimensions_are_seen_from_where_it_is_said(open_training: Open) -> None:
+    config = LiveConfig(architecture="quadratic", n_features=4, d_hidden=3, n_seeds=2, steps=50)
+    W = live(config).last.W[0]
+
+    def look() -> dict:
+        found = page.evaluate(POINTS_ON_PAGE)
+        assert found["there"] == found["anew"]  # what was moved is what would be drawn anew, colours and all
+        return found
+
+    def seen(turn: float, tilt: float) -> torch.Tensor:
+        """Rotated about the third axis, then about that from left to right, and looked at along what is then depth."""
+        a, e = math.radians(turn), math.radians(tilt)
+        about_third = [[math.cos(a), math.sin(a), 0.0], [-math.sin(a), math.cos(a), 0.0], [0.0, 0.0, 1.0]]
+        upwards = [[math.cos(e), 0.0, math.sin(e)], [0.0, 1.0, 0.0], [-math.sin(e), 0.0, math.cos(e)]]
+        rotation = torch.tensor(upwards, dtype=torch.float64) @ torch.tensor(about_third, dtype=torch.float64)
+        return (W @ rotation.mT)[:, 1:]
+
+    def agrees(turn: float, tilt: float) -> None:
+        found = look()
+        places = torch.tensor([tip[:2] for tip in found["there"][0][:4]], dtype=torch.float64)
+        origin, one = (torch.tensor(found[name], dtype=torch.float64) for name in ("origin", "one"))
+        assert_close(places, origin + seen(turn, tilt) * (one - origin), rtol=0, atol=0.05)
+
+    query = "view=geometry&architecture=quadratic&n_features=4&d_hidden=3&steps=50&tilt=-35"
+    with open_training(query, motion=True) as page:
+        ended(page)
+        agrees(30, -35)
+        page.focus("#control-turn")
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("() => location.search.includes('turn=31')")
+        agrees(31, -35)
+        box = page.locator("#plot-embedding .nsewdrag").first.bounding_box()
+        assert box is not None
+        page.mouse.move(box["x"] + 60, box["y"] + 60)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 20, box["y"] + 70)
+        page.mouse.up()
+        page.mouse.move(box["x"] + 90, box["y"] + 90)
+        page.wait_for_function("() => location.search.includes('turn=71')")
+        agrees(71, -25)
+        assert page.get_attribute(BODY, "data-starts") == "1"
+        assert page.locator("#plot-embedding canvas").count() == 0
+        with page.expect_download() as saved:
+            page.locator("figure:has(#plot-embedding) button:has-text('CSV')").click()
+        tips = [line.split(",") for line in saved.value.path().read_text().splitlines() if line.startswith("start 1,")]
+        assert_close(torch.tensor([[float(n) for n in tip[1:]] for tip in tips]).double(), W, rtol=0, atol=1e-4)
 
 
 def test_kurtosis_is_set_and_restored(open_training: Open) -> None:

@@ -4,7 +4,7 @@ import { ARCHITECTURES, controlsOf, player } from "./live.js";
 export const title = "Geometry";
 export const lead = "A small network must keep more features than it has dimensions. Watch where it puts them: each feature is a direction, and sparse ones share dimensions as corners of regular shapes.";
 export const defaults = {
-  architecture: "tied relu", n_features: 5, d_hidden: 2, feature_probability: 0.05, kurtosis: "", decay: 1, n_seeds: 2, shown: 1, seed: 0, steps: 600,
+  architecture: "tied relu", n_features: 5, d_hidden: 2, feature_probability: 0.05, kurtosis: "", decay: 1, n_seeds: 2, shown: 1, seed: 0, steps: 600, turn: 30, tilt: 20,
 };
 
 export function mount(root, state, { keep, tell }) {

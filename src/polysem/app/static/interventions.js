@@ -5,7 +5,7 @@ import { controlsOf, player } from "./live.js";
 export const title = "Interventions";
 export const lead = "The same kind of network, trained and then changed: a penalty κ on shared capacity makes features monosemantic, and features can be masked. Both cost loss. How much?";
 export const defaults = {
-  architecture: "quadratic", n_features: 6, d_hidden: 2, feature_probability: 0.1, kurtosis: "", decay: 0.9, n_seeds: 2, shown: 1, seed: 0, steps: 400,
+  architecture: "quadratic", n_features: 6, d_hidden: 2, feature_probability: 0.1, kurtosis: "", decay: 0.9, n_seeds: 2, shown: 1, seed: 0, steps: 400, turn: 30, tilt: 20,
   share: 0, masked: "",
 };
 

@@ -1,4 +1,5 @@
 // A training that is watched: its answers come line by line and are drawn one by one; pause, step, stop, restart.
+import { solid } from "./solid.js";
 import { sparsity } from "./sparsity.js";
 import { choice, copyButton, element, facts, figurePlace, number, readLines } from "./parts.js";
 
@@ -45,6 +46,8 @@ export function controlsOf({ architectures, most = 60, defaults }, state, { chan
 // Buttons, facts and figures of a training, and the training itself.
 export function player(root, state, { path, figures, keep, tell, controls }) {
   const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, name === "embedding" ? 360 : 480)]));
+  for (const name of ["embedding", "capacity"]) places[name].fixed = true; // their axes
+  solid(places.embedding, state, keep);
   const list = element("dl", { class: "facts", id: "facts" });
   const status = element("p", { id: "status", role: "status" });
   const button = (name, text, act) => element("button", { type: "button", id: name, onclick: act }, text);
@@ -91,7 +94,8 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
     const here = new AbortController();
     stream = here;
     try {
-      await readLines(path, { ...state, from_step: received + 1 }, here.signal, (answer) => {
+      const { turn, tilt, ...asked } = state;
+      await readLines(path, { ...asked, from_step: received + 1 }, here.signal, (answer) => {
         if (here.signal.aborted) return;
         if ("before" in answer) {
           if (mode === "running") status.textContent = received < 0 ? `The model is trained first: step ${answer.before}.` : "The training catches up.";

@@ -151,11 +151,17 @@ function saved({ data, layout }) {
   const margin = { ...plain.margin, t: Math.max(90, (plain.margin || {}).t || 0) };
   return { data, layout: { ...plain, ...SAVED, title, margin, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff" } };
 }
+// A figure as it is drawn: a view may turn it first.
+const seen = (plot) => (plot.seen ? plot.seen(plot.figure) : plot.figure);
 
 export function recolour() {
   for (const place of drawn) {
-    if (place.isConnected && place.figure) Plotly.react(place, place.figure.data, themed(place.figure.layout));
-    else drawn.delete(place);
+    if (!place.isConnected || !place.figure) {
+      drawn.delete(place);
+      continue;
+    }
+    const { data, layout } = seen(place);
+    Plotly.react(place, data, themed(layout));
   }
 }
 
@@ -178,10 +184,22 @@ export function figurePlace(name, height) {
     heading.textContent = meta.title || "";
     caption.textContent = meta.caption || "";
     const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
-    await Plotly.react(plot, figure.data, themed(figure.layout), options);
+    const { data, layout } = seen(plot);
+    await Plotly.react(plot, data, themed(layout), options);
     drawn.add(plot);
     made.onfirst?.(plot);
     made.onfirst = null;
+  };
+  // Points, lines and bars take their new places; axes and all the rest stay as they are, which is several times faster.
+  made.move = () => {
+    const { data } = seen(plot);
+    const traces = data.map((_, index) => index);
+    if (data.every((trace) => trace.type === "bar")) {
+      return Plotly.restyle(plot, { y: data.map((trace) => trace.y), "marker.color": data.map((trace) => trace.marker.color) }, traces);
+    }
+    const places = data.map(({ x, y, marker }) => ({ x, y, ...(marker && { marker }) }));
+    const at = { mode: "immediate", frame: { duration: 0, redraw: false }, transition: { duration: 0 } };
+    return Plotly.animate(plot, { data: places, traces }, at);
   };
   // Of each trace what has changed; what stands under `extend` is appended. Nothing is drawn yet where `later` is set.
   made.change = async (changes, later = false) => {
@@ -191,7 +209,7 @@ export function figurePlace(name, height) {
       return { ...trace, ...rest, ...(marker && { marker: { ...trace.marker, ...marker } }), ...Object.fromEntries(longer) };
     });
     plot.figure = { ...plot.figure, data };
-    if (!later) await made.draw(plot.figure);
+    if (!later) await (made.fixed ? made.move() : made.draw(plot.figure));
   };
   return made;
 }
