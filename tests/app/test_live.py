@@ -129,6 +129,26 @@ def test_a_training_of_a_kurtosis(client: TestClient, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("tied identity", "returns are constant"),
+        ("untied relu", "evade the penalty"),
+        ("tied square", "not always enough"),
+    ],
+)
+def test_what_cannot_be_flattened_is_said(client: TestClient, name: str, why: str) -> None:
+    [said] = asked(client, "interventions", architecture=name)
+    assert why in said["error"]
+
+
+def test_nothing_to_flatten(client: TestClient) -> None:
+    parameters = {name: value for name, value in GEOMETRY.items() if name != "feature_probability"}
+    lines = asked(client, "interventions", **parameters, kurtosis=2.5, share=1)
+    first = next(line for line in lines if "facts" in line)
+    assert dict(first["facts"])["penalty κ"] == "0: returns do not diminish, there is nothing to flatten"
+
+
+@pytest.mark.parametrize(
     ("view", "bad"),
     [
         ("geometry", {"n_features": 61}),
@@ -149,7 +169,7 @@ def test_a_training_of_a_kurtosis(client: TestClient, capsys: pytest.CaptureFixt
         ("interventions", {"masked": "7"}),
         ("interventions", {"masked": "x"}),
         ("interventions", {"masked": "1,2,3,4,5,6"}),
-        ("interventions", {"architecture": "tied identity"}),
+        ("interventions", {"architecture": "tied tanh"}),
     ],
 )
 def test_bad_parameters_are_refused(client: TestClient, view: str, bad: dict[str, object]) -> None:

@@ -1,5 +1,6 @@
 """Models that are watched: the same bits every time, losses term by term, penalties and masks that do their work."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -104,7 +105,7 @@ def test_bounds_of_the_quadratic_model() -> None:
     assert bounds.monosemantic == pytest.approx((KURTOSIS - 1) * sum(0.8**i for i in (2, 3, 4)), rel=1e-9)
 
 
-@pytest.mark.parametrize("name", ["quadratic", "tied relu"])
+@pytest.mark.parametrize("name", ["quadratic", "tied relu", "tied softplus"])
 def test_the_full_penalty_makes_features_monosemantic(name: str) -> None:
     config = LiveConfig(architecture=name, n_features=3, d_hidden=1, decay=0.8, steps=200)
     bounds, before = live_bounds(config), live(config)
@@ -160,3 +161,13 @@ def test_bad_input(ordinary: Live) -> None:
         with pytest.raises(ValueError, match="kappa"):
             intervene(ordinary, kappa=kappa)
     assert set(FLATTENED) < set(WATCHED)
+
+
+def test_untied_readouts_evade_the_penalty() -> None:
+    """Why they are not among `FLATTENED`: no feature is impure any more, at far less than the tied floor."""
+    config = LiveConfig(architecture="untied relu", feature_probability=0.1, decay=0.9, steps=150, frames=1)
+    tied = live_bounds(replace(config, architecture="tied relu"))
+    after = intervene(live(config), kappa=tied.kappa)
+    least = int(after.last.loss.argmin())
+    assert int(after.last.counts(FeatureClass.IMPURE)[least]) == 0
+    assert float(after.last.loss[least]) < 0.5 * tied.monosemantic

@@ -30,6 +30,26 @@ router = APIRouter(prefix="/api/interventions")
 
 FIGURES = ("embedding", "capacity", "loss", "index")
 MOST_FEATURES = 20
+LINEAR = (
+    "A linear autoencoder is left as it is: its returns are constant, so that it keeps the most important directions "
+    "whole and ignores the rest. There is no sharing to put a price on."
+)
+SQUARE = (
+    "The tied x² autoencoder is left as it is: its curves of returns, measured beside one antipodal partner, do not "
+    "bound what it gains by sharing, and a penalty made from them is not always enough."
+)
+UNTIED = (
+    "An untied autoencoder is left as it is: it can evade the penalty. What its readouts weigh and what they let "
+    "through their activation differ, so that its capacities become 0 and 1 while features go on sharing, at a loss "
+    "below that of one dimension for each. Choose the tied one to see what monosemanticity costs."
+)
+WHY_NOT = {
+    "tied identity": LINEAR,
+    "untied identity": LINEAR,
+    "untied relu": UNTIED,
+    "untied square": UNTIED,
+    "tied square": SQUARE,
+}
 KEPT = 16
 CODE = """\
 import polysem as ps
@@ -100,13 +120,18 @@ _ordinary = _Ordinary()
 def train(asked: Annotated[Treated, Query()], request: Request) -> Response:
     """Moments of the training, or of the intervention if there is any, line by line."""
     config, removed, optimum = asked.config, asked.removed, known_optimum(asked.config)
-    require(config.architecture in FLATTENED, "architecture", config.architecture, ", ".join(FLATTENED))
+    why = WHY_NOT.get(config.architecture)
+    require(
+        why is not None or config.architecture in FLATTENED, "architecture", config.architecture, ", ".join(FLATTENED)
+    )
     if removed and not 0 <= removed[0] <= removed[-1] < config.n_features:
         raise ValueError(f"masked must be from 1 to {config.n_features}, got {asked.masked!r}")
     if len(removed) == config.n_features:
         raise ValueError("masked must leave a feature")
 
     def work(emit: Emit) -> None:
+        if why:
+            raise ValueError(why)
         bounds = _bounds(config)
         floor = ("best monosemantic loss", bounds.monosemantic)
         references = [floor] if optimum is None else [("least loss there is", optimum), floor]
@@ -116,8 +141,9 @@ def train(asked: Annotated[Treated, Query()], request: Request) -> Response:
             return {name: every[name] for name in FIGURES}
 
         kappa = asked.share * bounds.kappa
-        known = [(name, f"{value:.4g}") for name, value in references]
-        sender = Sender(emit, asked, figures, (*known, ("penalty κ", f"{kappa:.4g}")))
+        said = [(name, f"{value:.4g}") for name, value in references]
+        penalty = f"{kappa:.4g}" if bounds.kappa > 0 else "0: returns do not diminish, there is nothing to flatten"
+        sender = Sender(emit, asked, figures, (*said, ("penalty κ", penalty)))
         if kappa or removed:
             done = intervene(_ordinary(config, emit), kappa=kappa, masked=removed, watch=sender)
             treated = CODE_TREATED.format(share=asked.share, masked=list(removed))

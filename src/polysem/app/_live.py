@@ -129,7 +129,7 @@ class Sender:
         said = [
             ("step", f"{moment.step} of {self._asked.steps}"),
             ("loss of each start", ", ".join(f"{loss:.4g}" for loss in moment.loss.tolist())),
-            ("ignored / impure / pure", ", ".join(each)),
+            ("ignored / impure / pure in each start", ", ".join(each)),
             ("polysemanticity", ", ".join(f"{index:.3f}" for index in moment.polysemanticity.tolist())),
         ]
         if closely:
@@ -149,4 +149,5 @@ def _shapes(moment: Moment, start: int) -> str:
     for block in moment.blocks(start):
         shared = f"{len(block.members)} features that share {block.dim} dimensions"
         names.append(shared if block.polytope is None and len(block.members) > 1 else block_shape(block))
-    return ", ".join(f"{names.count(name)} × {name}" for name in sorted(set(names))) or "none"
+    counted = [(names.count(name), name) for name in sorted(set(names))]
+    return ", ".join(name if count == 1 else f"{count} × {name}" for count, name in counted) or "none"

@@ -124,7 +124,7 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
         f"orange (a dimension of its own).{seen}",
         x="direction 1",
         y="direction 2",
-        height=480 if starts == 1 else 60 + 300 * rows,
+        height=60 + 300 * rows,
     )
     if solid:
         edge = {"range": [-REACH, REACH], "showticklabels": False, "title": {"text": ""}, "gridcolor": NULL}
@@ -173,7 +173,7 @@ def _capacity_figure(config: LiveConfig) -> go.Figure:
         caption=f"Lines mark what a corner of a polytope has: {listed}. Orange: a dimension of its own; grey: ignored.",
         x="feature, by falling importance" if config.decay < 1 else "feature",
         y="capacity C",
-        height=480,
+        height=360,
     )
 
 

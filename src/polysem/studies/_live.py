@@ -24,8 +24,9 @@ from polysem.zoo import ToyModel, expected_loss
 WATCHED = tuple(name for name, one in ARCHITECTURES.items() if one.family in ("quadratic", "tied", "untied"))
 """Architectures that can be watched: their capacities follow from the weights alone."""
 
-FLATTENED = ("quadratic", "tied relu", "tied gelu", "tied abs")
-"""Those of them whose sharing has a price: linear ones share at no gain, untied ones read without interference."""
+FLATTENED = ("quadratic", "tied relu", "tied gelu", "tied softplus", "tied abs")
+"""Those of them whose sharing has a price: linear ones and tanh share at no gain, untied ones evade it, and curves
+with one partner do not bound what x² gains."""
 
 JUDGED_SAMPLES = 2048
 CURVE_SAMPLES = 512

@@ -1,6 +1,6 @@
 // Interventions: a price on sharing, and features that are masked.
 import { element, number } from "./parts.js";
-import { controlsOf, player } from "./live.js";
+import { ARCHITECTURES, controlsOf, player } from "./live.js";
 
 export const title = "Interventions";
 export const lead = "The same kind of network, trained and then changed: a penalty κ on shared capacity makes features monosemantic, and features can be masked. Both cost loss. How much?";
@@ -10,7 +10,7 @@ export const defaults = {
 };
 
 export function mount(root, state, { keep, tell }) {
-  const share = number("share", { label: "penalty κ on sharing, as a share of what makes every curve of returns concave", min: 0.001, max: 1, log: true }, state, changed);
+  const share = number("share", { label: "penalty κ on sharing (1: enough to make every curve of returns concave, so that sharing never pays)", min: 0.001, max: 1, log: true }, state, changed);
   share.classList.add("wide");
   const none = element("button", { type: "button", id: "no-penalty", onclick: () => {
     state.share = 0;
@@ -18,7 +18,7 @@ export function mount(root, state, { keep, tell }) {
     changed("share");
   } }, "No penalty");
   const features = element("div", { class: "row", role: "group", "aria-label": "Features to keep", id: "features" });
-  const shape = controlsOf({ architectures: ["quadratic", "tied relu", "tied gelu", "tied abs"], most: 20, defaults }, state, {
+  const shape = controlsOf({ architectures: Object.keys(ARCHITECTURES), most: 20, defaults }, state, {
     tell,
     changed: (name) => {
       if (name === "n_features") state.masked = masked().filter((feature) => feature <= state.n_features).slice(0, state.n_features - 1).join(",");

@@ -1,12 +1,12 @@
 // A training that is watched: its answers come line by line and are drawn one by one; pause, step, stop, restart.
-import { solid } from "./solid.js";
+import { narrowed, solid } from "./solid.js";
 import { sparsity } from "./sparsity.js";
 import { choice, copyButton, element, facts, figurePlace, number, readLines } from "./parts.js";
 
 export const ARCHITECTURES = {
   quadratic: "quadratic model", "tied relu": "autoencoder, ReLU (tied)", "untied relu": "autoencoder, ReLU (untied)",
   "tied identity": "autoencoder, linear (tied)", "untied identity": "autoencoder, linear (untied)", "tied abs": "autoencoder, |x| (tied)",
-  "tied gelu": "autoencoder, GELU (tied)", "tied square": "autoencoder, x² (tied)", "untied square": "autoencoder, x² (untied)",
+  "tied gelu": "autoencoder, GELU (tied)", "tied softplus": "autoencoder, softplus (tied)", "tied square": "autoencoder, x² (tied)", "untied square": "autoencoder, x² (untied)",
 };
 const BETWEEN = 40; // milliseconds from one drawing to the next, at least
 const still = window.matchMedia("(prefers-reduced-motion: reduce)"); // then only what has come last is drawn
@@ -37,17 +37,17 @@ export function controlsOf({ architectures, most = 60, defaults }, state, { chan
     seed: { label: "seed", min: 0, max: 100, step: 1, whole: true },
     steps: { label: "steps of training", min: 50, max: 3000, step: 50, whole: true },
   });
-  return [
-    element("div", { class: "controls" }, ...main),
-    element("details", { class: "more" }, element("summary", {}, "Importance, starts, steps"), element("div", { class: "controls" }, ...others)),
-  ];
+  const fold = (title, open, inside) => element("details", { class: "more", open }, element("summary", {}, title), element("div", { class: "controls" }, ...inside));
+  const wide = window.matchMedia("(min-width: 700px)").matches; // on a phone the figures come first
+  return [fold("Model and features", wide, main), fold("Importance, starts, steps", false, others)];
 }
 
 // Buttons, facts and figures of a training, and the training itself.
 export function player(root, state, { path, figures, keep, tell, controls }) {
-  const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, name === "embedding" ? 360 : 480)]));
+  const places = Object.fromEntries(figures.map((name) => [name, figurePlace(name, ["embedding", "capacity"].includes(name) ? 360 : 480)]));
   for (const name of ["embedding", "capacity"]) places[name].fixed = true; // their axes
   solid(places.embedding, state, keep);
+  for (const name of ["gram", "loss", "index"]) if (places[name]) places[name].plot.seen = (figure) => narrowed(figure, places[name].plot);
   const list = element("dl", { class: "facts", id: "facts" });
   const status = element("p", { id: "status", role: "status" });
   const button = (name, text, act) => element("button", { type: "button", id: name, onclick: act }, text);
@@ -62,9 +62,7 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
   root.append(
     ...controls,
     element("div", { class: "row", role: "group", "aria-label": "Training" }, ...Object.values(buttons)), status,
-    element("div", { class: "plots" }, ...Object.values(places).slice(0, 2)), list,
-    element("div", { class: "plots" }, ...Object.values(places).slice(2)),
-    element("div", { class: "row" }, copy), shownCode,
+    element("div", { class: "plots" }, ...Object.values(places)), list, element("div", { class: "row" }, copy), shownCode,
   );
 
   let mode = "stopped"; // running, paused, stopped or ended

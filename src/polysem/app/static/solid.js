@@ -43,12 +43,22 @@ function flat(figure, { turn, tilt }) {
   return { data: [...scenes.map((_, panel) => ({ ...cube, ...axesOf(panel) })), ...drawn], layout: { ...others, ...axes, dragmode: false } };
 }
 
-// On a phone panels without words on their axes, as high as they are wide.
-function narrowed({ data, layout }, width) {
-  const changed = { ...layout };
+// On a phone: panels without words on their axes and as high as they are wide, colours explained below.
+export function narrowed({ data, layout }, plot) {
+  const width = plot.clientWidth;
+  if (width >= NARROW) return { data, layout };
   const panels = Object.keys(layout).filter((name) => /^xaxis\d*$/.test(name));
-  for (const name of panels.flatMap((x) => [x, x.replace("x", "y")])) changed[name] = { ...layout[name], title: { text: "" } };
-  changed.height = 40 + Math.ceil(panels.length / 2) * (panels.length > 1 ? width / 2 + 20 : width);
+  const changed = { ...layout };
+  if (data.some((trace) => trace.type === "heatmap")) {
+    const colorbar = { orientation: "h", x: 0.5, y: -0.2, yanchor: "top", thickness: 12, len: 0.9, title: { text: "cosine", side: "bottom" } };
+    changed.height = width + 100;
+    return { data: data.map((trace) => ({ ...trace, colorbar: { ...trace.colorbar, ...colorbar } })), layout: changed };
+  }
+  if (panels.length > 1) {
+    for (const name of panels.flatMap((x) => [x, x.replace("x", "y")])) changed[name] = { ...layout[name], title: { text: "" } };
+    changed.height = 40 + Math.ceil(panels.length / 2) * (width / 2 + 20);
+  } else changed.height = 300;
+  plot.style.minHeight = `${changed.height}px`;
   return { data, layout: changed };
 }
 
@@ -63,8 +73,7 @@ export function solid(place, state, keep) {
   plot.seen = (figure) => {
     controls.hidden = !isSolid(figure);
     plot.classList.toggle("solid", !controls.hidden);
-    const seen = controls.hidden ? figure : flat(figure, state);
-    return plot.clientWidth < NARROW ? narrowed(seen, plot.clientWidth) : seen;
+    return narrowed(controls.hidden ? figure : flat(figure, state), plot);
   };
   let waiting = false;
   function turned() {
