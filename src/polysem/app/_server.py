@@ -15,7 +15,6 @@ from starlette.responses import Response
 
 from polysem._checks import require, whole
 from polysem.app import _allocation, _geometry, _interventions, _live, _models, _phase, _sweeps
-from polysem.app import _allocation, _geometry, _interventions, _live, _phase
 from polysem.app._guard import Access, Guard, is_loopback
 from polysem.app._shelf import Shelf
 from polysem.app._work import Works

@@ -151,6 +151,7 @@ function saved({ data, layout }) {
   const margin = { ...plain.margin, t: Math.max(90, (plain.margin || {}).t || 0) };
   return { data, layout: { ...plain, ...SAVED, title, margin, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff" } };
 }
+
 // A figure as it is drawn: a view may turn it first.
 const seen = (plot) => (plot.seen ? plot.seen(plot.figure) : plot.figure);
 
@@ -170,7 +171,7 @@ export function figurePlace(name, height) {
   const heading = element("h2");
   const plot = element("div", { class: "plot", id: `plot-${name}`, style: `min-height:${height}px` });
   const caption = element("figcaption");
-  const save = (format) => () => Plotly.downloadImage(saved(plot.figure), { format, filename: `polysem-${name}`, ...SAVED, scale: 2 });
+  const save = (format) => () => Plotly.downloadImage(saved(seen(plot)), { format, filename: `polysem-${name}`, ...SAVED, scale: 2 });
   const exports = element("div", { class: "row" },
     element("button", { type: "button", onclick: save("png") }, "PNG"),
     element("button", { type: "button", onclick: save("svg") }, "SVG"),
