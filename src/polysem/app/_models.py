@@ -127,7 +127,7 @@ def partners(asked: Annotated[Asked, Query()], request: Request) -> Response:
         index = found.index(asked.feature)
         numbers: dict[str, object] = {
             "feature": _feature(found.feature(index)),
-            "partners": [_partner(one) for one in found.partners(index, LISTED)],
+            "partners": [_partner(one) for one in found.partners(index, LISTED, watch=_Progress(emit))],
         }
         emit(Shown(code=_code(asked, shelf) + CODE_PARTNERS.format(index=index), numbers=numbers).content)
 
@@ -159,15 +159,8 @@ class Measurements:
         smaller = min(load(path).matrix(asked.tensor).shape)
         allowed = f"at most {MOST_DIMENSIONS:,} here; `polysem analyze` measures what fits in memory"
         require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, allowed)
-        last = monotonic()
-
-        def progress(_: str, done: float, n: int) -> None:
-            nonlocal last
-            if monotonic() - last >= PROGRESS_EVERY:
-                last = monotonic()
-                emit({"progress": done / n})
-
         emit({"progress": 0.0})
+        told = _Progress(emit)
         (found,) = analyze(
             path,
             asked.tensor,
@@ -176,7 +169,7 @@ class Measurements:
             draws=asked.draws,
             seed=asked.seed,
             labels=read_labels(shelf.find(asked.labels)) if asked.labels else None,
-            progress=progress,
+            progress=lambda _, done, n: told(done / n),
         )
         with self._lock:
             self._kept[key] = found
@@ -196,6 +189,18 @@ class Measurements:
     def _key(asked: Asked, shelf: Shelf) -> object:
         files = [shelf.find(name).stat() for name in (asked.file, asked.labels) if name]
         return asked.model_dump_json(exclude={"feature"}), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in files)
+
+
+class _Progress:
+    """Tells a page the share of the work that is done, not too often; raises once nobody reads any more."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit, self._last = emit, monotonic()
+
+    def __call__(self, share: float) -> None:
+        if monotonic() - self._last >= PROGRESS_EVERY:
+            self._last = monotonic()
+            self._emit({"progress": share})
 
 
 def shelf_of(request: Request) -> Shelf:

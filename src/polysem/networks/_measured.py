@@ -1,6 +1,7 @@
 """What was measured of a matrix of a network, feature by feature."""
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -176,12 +177,15 @@ class Measured:
         order = torch.sort(by, descending=descending, stable=True).indices
         return tuple(self.feature(index) for index in there[order[: whole("n", n)]].tolist())
 
-    def partners(self, feature: int | str, k: int = 10) -> tuple[Partner, ...]:
+    def partners(
+        self, feature: int | str, k: int = 10, *, watch: Callable[[float], None] | None = None
+    ) -> tuple[Partner, ...]:
         """The features that interfere most with one feature, strongest first.
 
         Args:
             feature: its row, or its label.
             k: how many at most.
+            watch: told the share of the work that is done, as that of `polysem.measure.partners`.
 
         Returns:
             Each with its cosine and its share.
@@ -192,14 +196,17 @@ class Measured:
 
         Source: ours.
         """
-        return self.partners_of((self.index(feature),), k)[0]
+        return self.partners_of((self.index(feature),), k, watch=watch)[0]
 
-    def partners_of(self, features: tuple[int, ...], k: int = 10) -> tuple[tuple[Partner, ...], ...]:
+    def partners_of(
+        self, features: tuple[int, ...], k: int = 10, *, watch: Callable[[float], None] | None = None
+    ) -> tuple[tuple[Partner, ...], ...]:
         """Partners of several features, from one reading of the matrix.
 
         Args:
             features: their rows.
             k: how many at most of each.
+            watch: as in `partners`.
 
         Returns:
             As `partners` does, for each.
@@ -211,7 +218,7 @@ class Measured:
         k = min(whole("k", k), self.report.n_features - 1)
         if not features or k < 1:
             return ((),) * len(features)
-        found = partners(self.rows, features, k=k, norm=self.report.norm)
+        found = partners(self.rows, features, k=k, norm=self.report.norm, watch=watch)
         return tuple(
             tuple(
                 Partner(index, self.labels[index] if self.labels else None, cosine, share)
