@@ -65,7 +65,7 @@ def test_the_points_land_where_theory_says(open_view: Open) -> None:
             best = theory.allocate([1.0, point.ratio], point.kurtosis, 1.0)
             first, second = best.capacity.tolist()
             assert facts(page)["capacities at the optimum"] == f"C₁ = {first:.4f}, C₂ = {second:.4f}"
-            assert page.inner_text("#story") == f"{point.name}: {point.says}."
+            assert page.inner_text("#story h2") == f"{point.name}: {point.says}"
             assert page.locator("#plot-map .scatterlayer .trace").count() > 0
             assert page.get_attribute(f"button[data-name={point.name}]", "aria-pressed") == "true"
             (circle,), named = (page.evaluate(PLACES_OF, count) for count in (1, len(POINTS)))
@@ -81,7 +81,7 @@ def test_a_click_shows_the_curves_of_its_cell(open_view: Open) -> None:
         page.mouse.move(x, y)
         page.wait_for_timeout(200)
         page.mouse.click(x, y)
-        page.wait_for_function("() => document.querySelector('#view [data-drawn]').dataset.drawn !== '6,0.6'")
+        page.wait_for_function("() => document.querySelector('#view [data-drawn]').dataset.drawn !== '2,0.8'")
         kurtosis, ratio = map(float, page.locator("#view [data-drawn]").get_attribute("data-drawn").split(","))
         assert kurtosis == pytest.approx(1.2 * (40 / 1.2) ** 0.8, rel=0.05)
         assert ratio == pytest.approx(25 ** (2 * 0.6 - 1), rel=0.1)
@@ -120,7 +120,7 @@ def test_the_total_fills_the_stack(open_view: Open) -> None:
 @pytest.mark.parametrize(
     ("view", "control", "values", "path", "other"),
     [
-        ("phase", "ratio", [-0.01 * k for k in range(40)], "/api/phase/place", 6),
+        ("phase", "ratio", [-0.01 * k for k in range(40)], "/api/phase/place", 2),
         ("allocation", "total", [4 + 0.05 * k for k in range(40)], "/api/allocation", 14),
     ],
 )
@@ -215,7 +215,7 @@ def test_what_is_exported(open_view: Open, tmp_path: Any) -> None:
         header, *lines = (tmp_path / "curves.csv").read_text().splitlines()
         assert header == "trace,x,y,z"
         first = [line.split(",") for line in lines if line.startswith("feature 1,")]
-        expected = theory.marginal_benefit([1.0] * len(first), 6.0, [float(x) for _, x, _, _ in first]).tolist()
+        expected = theory.marginal_benefit([1.0] * len(first), 2.0, [float(x) for _, x, _, _ in first]).tolist()
         assert [float(y) for _, _, y, _ in first] == pytest.approx(expected)
         for format_, start in (("PNG", b"\x89PNG"), ("SVG", b"<svg")):
             with page.expect_download() as started:
@@ -223,13 +223,13 @@ def test_what_is_exported(open_view: Open, tmp_path: Any) -> None:
             started.value.save_as(tmp_path / "picture")
             assert (tmp_path / "picture").read_bytes().startswith(start)
         said = (tmp_path / "picture").read_text()  # the last is SVG: with the title that the page has above the figure
-        assert page.locator("h2", has_text="F = 6").inner_text() in said
+        assert page.locator("h2", has_text="F = 2,").inner_text() in said
 
 
 def test_everything_can_be_reached_by_keyboard(open_view: Open) -> None:
     with open_view("view=phase") as page:
         reached = set()
-        for _ in range(40):
+        for _ in range(50):
             page.keyboard.press("Tab")
             reached.add(page.evaluate("document.activeElement.id || document.activeElement.innerText"))
         assert {"theme", "A", "F", "control-kurtosis", "control-ratio", "copy", "Allocation"} <= reached

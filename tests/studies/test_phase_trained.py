@@ -120,6 +120,9 @@ def test_progress_rises_and_ends_the_work() -> None:
     assert 0 < seen[0] < 0.01
     assert sorted(set(seen)) == seen
     assert 0.7 < seen[-1] < 1
+    seen.clear()
+    trained_phases(TrainedPhaseConfig(architecture="tied identity", n_kurtosis=2, n_ratio=2), seen.append)
+    assert seen[-1] == 0.5
 
     def stop(share: float) -> None:
         if share > 0.2:

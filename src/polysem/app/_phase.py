@@ -1,5 +1,6 @@
 """The phase diagram: two features that compete for one dimension."""
 
+from dataclasses import asdict
 from functools import lru_cache
 from typing import Annotated
 
@@ -58,8 +59,7 @@ def _map() -> Response:
         "Two features, one dimension. Below the lower line feature 2 owns nothing, above the upper one all of it, "
         "between them they share. Click anywhere.",
     )
-    points = [{"name": p.name, "kurtosis": p.kurtosis, "ratio": p.ratio, "says": p.says} for p in POINTS]
-    return Shown({"map": figure}, numbers={"points": points}).response()
+    return Shown({"map": figure}, numbers={"points": [asdict(point) for point in POINTS]}).response()
 
 
 @router.get("/place")

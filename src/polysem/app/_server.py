@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 from starlette.responses import Response
 
 from polysem._checks import require, whole
-from polysem.app import _allocation, _geometry, _interventions, _live, _models, _phase, _sweeps
+from polysem.app import _allocation, _geometry, _interventions, _live, _models, _phase, _phase_trained, _sweeps
 from polysem.app._guard import Access, Guard, is_loopback
 from polysem.app._shelf import Shelf
 from polysem.app._work import Works
@@ -66,6 +66,7 @@ def create_app(config: ExploreConfig, access: Access) -> FastAPI:
     """
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     app.include_router(_phase.router)
+    app.include_router(_phase_trained.router)
     app.include_router(_allocation.router)
     app.include_router(_live.router)
     app.include_router(_geometry.router)

@@ -20,7 +20,7 @@ def _point_figure(result: Points, index: int) -> go.Figure:
     optimum = "optimum", result.optimum.capacity[index], result.optimum_benefit[index]
     trained = "trained", result.trained_capacity[index], result.trained_benefit[index]
     traces = _pair_traces(result.first_capacity, result.benefit[index], (optimum, trained))
-    caption = f"{point.name}. {point.says[0].upper()}{point.says[1:]}."
+    caption = f"{point.name}. {point.says[0].upper()}{point.says[1:]}. {point.look}"
     title = f"{point.name}: F = {point.kurtosis:g}, v₂/v₁ = {point.ratio:g}"
     return figure_of(_pair_drawing(traces, title=title, caption=caption, height=360))
 

@@ -99,9 +99,9 @@ def trained_phases(
         features, importance = (x[some].repeat_interleave(config.restarts, 0) for x in (chance, v.square()))
         start = kind.model(2, 1, len(importance), generator).double()
 
-        def said(step: int, first: int = first) -> None:
+        def said(step: int, first: int = first, n: int = len(v[some])) -> None:
             if progress is not None:
-                progress((first + cells * step / (2 * ADAM_STEPS)) / len(v))  # the polish is the other half
+                progress((first + n * step / (2 * ADAM_STEPS)) / len(v))  # the polish is the other half
 
         done = fit(
             start,

@@ -23,21 +23,84 @@ class Point:
         kurtosis: kurtosis F of both features.
         ratio: relative importance `v_2 / v_1`, with `v_1 = 1`.
         says: what happens there, in a few words.
+        reads: why, in a few sentences.
+        look: what of that its two curves show.
     """
 
     name: str
     kurtosis: float
     ratio: float
     says: str
+    reads: str
+    look: str
 
 
 POINTS = (
-    Point("A", 2.0, 0.8, "increasing returns, unequal importance: the more important feature takes all"),
-    Point("B", 2.0, 1.0, "increasing returns, equal importance: one of them takes all"),
-    Point("C", 3.0, 1.0, "constant returns, equal importance: every division costs the same"),
-    Point("D", 6.0, 1.0, "diminishing returns, equal importance: half each"),
-    Point("E", 6.0, 0.6, "diminishing returns, unequal importance: shared unequally"),
-    Point("F", 6.0, 0.3, "diminishing returns, past the boundary: one pure, one ignored"),
+    Point(
+        "A",
+        2.0,
+        0.8,
+        "increasing returns, unequal importance: the more important feature takes all",
+        "Two features want the same dimension, and both are dense: their kurtosis F is below 3. Then every further bit "
+        "of capacity saves more than the bit before it, so half a dimension is worth less than half of a whole one. "
+        "The more important feature takes all, and the other is ignored.",
+        "Each curve rises towards the end where its feature owns everything. Where they cross is the worst division "
+        "there is: a step to either side pays, and the next step pays more. The optimum lies at the end of feature 1.",
+    ),
+    Point(
+        "B",
+        2.0,
+        1.0,
+        "increasing returns, equal importance: one of them takes all",
+        "Now both features matter the same, and returns still increase. To share would be fair, but half each is the "
+        "most expensive division of all. One feature wins the whole dimension, and nothing but chance says which.",
+        "The curves are mirror images and cross in the middle, at the worst place. The optimum lies at an end, and "
+        "both ends cost the same.",
+    ),
+    Point(
+        "C",
+        3.0,
+        1.0,
+        "constant returns, equal importance: every division costs the same",
+        "At F = 3, the kurtosis of a Gaussian, the next bit of capacity saves the same however much a feature has "
+        "already. Between two equally important features every division then costs the same. This is the border "
+        "between one winner and sharing.",
+        "Both curves are flat and lie on each other: no trade gains or loses anything, and every place is an optimum. "
+        "Unequal importances would put them at different heights, and the higher one would take all.",
+    ),
+    Point(
+        "D",
+        6.0,
+        1.0,
+        "diminishing returns, equal importance: half each",
+        "Features that are mostly silent and then strong have a kurtosis above 3. For them the first bit of capacity "
+        "saves the most and the last the least, so whoever has much gains little from more. Both features share the "
+        "dimension, half each: superposition pays.",
+        "Each curve now falls as its feature gets more, and the crossing has turned from the worst place into the "
+        "best. To move away from it loses more on one feature than it gains on the other.",
+    ),
+    Point(
+        "E",
+        6.0,
+        0.6,
+        "diminishing returns, unequal importance: shared unequally",
+        "The second feature matters less, but the first bit of capacity still saves more on it than the last bit does "
+        "on feature 1. So it gets a share, only a smaller one. The rule is not that the most important feature takes "
+        "all, but that the next bit must save the same on both.",
+        "The second curve has sunk, and the crossing has moved to the right, to C₁ = 0.79. Its height is the price of "
+        "capacity: what a little more of the dimension would save, on either feature.",
+    ),
+    Point(
+        "F",
+        6.0,
+        0.3,
+        "diminishing returns, past the boundary: one pure, one ignored",
+        "Here the second feature matters so little that even its first bit of capacity saves less than the last bit "
+        "does on feature 1. No trade is worth making: feature 1 is pure and feature 2 ignored, although returns "
+        "diminish. At F = 6 that begins where v₂/v₁ = 2/(F − 1) = 0.4.",
+        "The curves do not meet any more: feature 1's stays above feature 2's to the right end, where the optimum "
+        "lies. Between E and F they touch just there, and that is the boundary between sharing and ignoring.",
+    ),
 )
 
 

@@ -1,36 +1,53 @@
-// Phase diagram: a click puts a point, and its curves stand beside it.
-import { ask, copyButton, element, facts, figurePlace, following, number } from "./parts.js";
+// Phase diagram: a click puts a point, and its curves stand beside it; theory or trained models answer.
+import { ask, choice, copyButton, element, facts, figurePlace, following, number, readLines } from "./parts.js";
 
 export const title = "Phase diagram";
 export const lead = "Two features compete for one dimension. How important the second is beside the first, and how heavy-tailed both are (their kurtosis F), decides who gets it.";
-export const defaults = { kurtosis: 6, ratio: 0.6 };
+export const defaults = { kurtosis: 2, ratio: 0.8, who: "theory", cells: 16 };
+
+const WHO = {
+  theory: "the quadratic model, by theory", quadratic: "the quadratic model, trained", "tied relu": "ReLU autoencoders, trained",
+  "tied abs": "|x| autoencoders, trained", "tied identity": "linear autoencoders, trained",
+};
+const GRIDS = [8, 16, 24].map((cells) => [String(cells), `${cells} × ${cells} cells`]);
 
 export function mount(root, state, { keep, tell }) {
   let code = "";
   const map = figurePlace("map", 460);
   const curves = figurePlace("curves", 460);
+  const note = element("p", { id: "note", hidden: true }, "The curves are those of the quadratic theory at the point itself, whoever answers on the map.");
   const list = element("dl", { class: "facts", id: "facts", "aria-live": "polite" });
-  const story = element("p", { id: "story" });
-  const presets = element("div", { class: "row", role: "group", "aria-label": "Points A to F" });
+  const reader = readerOf(goTo);
+  const who = choice("who", "who answers on the map", Object.entries(WHO), state, chosen);
+  const cells = choice("cells", "grid of trained models", GRIDS, state, chosen);
   const controls = [
     number("kurtosis", { label: "kurtosis F of both features", min: 1.2, max: 40, log: true }, state, moved),
     number("ratio", { label: "relative importance v₂/v₁", min: 0.04, max: 25, log: true }, state, moved),
   ];
+  const progress = element("progress", { max: 1, value: 0, "aria-label": "trained so far" });
+  const status = element("p", { id: "status", role: "status" });
+  const going = element("div", { class: "row", hidden: true }, progress);
   const [copy, shown] = copyButton(() => code);
   root.append(
-    presets, story,
-    element("div", { class: "controls" }, ...controls),
+    reader.place,
+    element("div", { class: "controls" }, who, cells, ...controls), status, going,
     element("div", { class: "plots" }, map, curves),
-    list, element("div", { class: "row" }, copy), shown,
+    note, list, element("div", { class: "row" }, copy), shown,
   );
 
-  let points = [];
+  let theory = null; // the map by theory, once it has come
+  let answers = { who: "theory" }; // what the map that is drawn shows
+  let training = null; // ends the work on the server when aborted
+
+  function goTo(point) {
+    Object.assign(state, { kurtosis: point.kurtosis, ratio: point.ratio });
+    controls.forEach((control) => control.show());
+    moved();
+  }
   function moved() {
     keep();
-    const at = points.find((point) => point.kurtosis === state.kurtosis && point.ratio === state.ratio);
-    for (const button of presets.children) button.setAttribute("aria-pressed", String(button.dataset.name === at?.name));
-    story.textContent = at ? `${at.name}: ${at.says}.` : "";
-    show();
+    reader.at(state);
+    return show();
   }
   async function mark({ kurtosis, ratio }) {
     if (!map.plot.data) return;
@@ -40,47 +57,132 @@ export function mount(root, state, { keep, tell }) {
   }
   const show = following(async () => {
     const place = { kurtosis: state.kurtosis, ratio: state.ratio };
+    const trained = answers.who !== "theory" ? answers : null;
     try {
-      const [answer] = await Promise.all([ask("place", "/api/phase/place", place), mark(place)]);
-      if (!answer) return;
+      const [answer, cell] = await Promise.all([
+        ask("place", "/api/phase/place", place),
+        trained && ask("cell", "/api/phase/trained/place", { ...place, ...trained }),
+        mark(place),
+      ]);
+      if (!answer || (trained && !cell)) return;
       tell(null);
-      code = answer.code;
-      facts(list, answer.facts);
+      code = (cell || answer).code;
+      const said = cell ? [...cell.facts, ...answer.facts.map(([label, value]) => [`theory: ${label}`, value])] : answer.facts;
+      facts(list, said);
+      note.hidden = !cell;
       await curves.draw(answer.figures.curves);
       root.dataset.drawn = `${place.kurtosis},${place.ratio}`;
+      root.dataset.who = Object.values(trained || answers).join();
     } catch (error) {
       tell(error);
     }
   });
+  async function draw(figure, whose) {
+    figure.data.push({
+      type: "scatter", mode: "markers", name: "here", showlegend: false, hoverinfo: "skip", x: [state.kurtosis], y: [state.ratio],
+      marker: { symbol: "circle-open", size: 18, line: { width: 3 }, color: "#ffffff" },
+    });
+    answers = whose;
+    await map.draw(figure);
+    await moved();
+  }
+  function end() {
+    training?.abort();
+    training = null;
+    going.hidden = true;
+    status.textContent = "";
+  }
+  function chosen() {
+    keep();
+    end();
+    tell(null);
+    cells.hidden = state.who === "theory";
+    if (state.who !== "theory") train();
+    else if (theory) draw(structuredClone(theory), { who: "theory" });
+  }
+  async function train() {
+    const here = new AbortController();
+    const asked = { who: state.who, cells: state.cells };
+    training = here;
+    progress.value = 0;
+    going.hidden = false;
+    status.textContent = "Waiting for the models.";
+    let figure = null;
+    try {
+      await readLines("/api/phase/trained/map", asked, here.signal, (answer) => {
+        if (here.signal.aborted) return;
+        if (answer.done) figure = answer.figures.map;
+        else {
+          progress.value = answer.progress;
+          status.textContent = `${asked.cells * asked.cells} pairs of features are trained, each from 16 starts: ${Math.round(100 * answer.progress)} %. Until then the map is as before.`;
+        }
+      });
+      if (here.signal.aborted) return;
+      end();
+      if (!figure) throw new Error("The training was ended by the server; choose again who answers.");
+      await draw(figure, asked);
+    } catch (error) {
+      if (here.signal.aborted) return;
+      end();
+      tell(error);
+    }
+  }
   async function start() {
     try {
       const answer = await ask("map", "/api/phase/map");
       if (!answer) return;
-      points = answer.numbers.points;
-      presets.replaceChildren(...points.map((point) => element("button", {
-        type: "button", "data-name": point.name, title: point.says, "aria-pressed": "false",
-        onclick: () => {
-          Object.assign(state, { kurtosis: point.kurtosis, ratio: point.ratio });
-          controls.forEach((control) => control.show());
-          moved();
-        },
-      }, point.name)));
-      const figure = answer.figures.map;
-      figure.data.push({
-        type: "scatter", mode: "markers", name: "here", showlegend: false, hoverinfo: "skip", x: [state.kurtosis], y: [state.ratio],
-        marker: { symbol: "circle-open", size: 18, line: { width: 3 }, color: "#ffffff" },
-      });
-      await map.draw(figure);
-      map.plot.on("plotly_click", (event) => {
+      theory = answer.figures.map;
+      reader.fill(answer.numbers.points);
+      map.onfirst = (plot) => plot.on("plotly_click", (event) => {
         const point = event.points[0];
-        Object.assign(state, { kurtosis: Number(point.x.toPrecision(5)), ratio: Number(point.y.toPrecision(5)) });
-        controls.forEach((control) => control.show());
-        moved();
+        goTo({ kurtosis: Number(point.x.toPrecision(5)), ratio: Number(point.y.toPrecision(5)) });
       });
-      moved();
+      await draw(structuredClone(theory), { who: "theory" });
+      if (state.who !== "theory" && root.isConnected) chosen();
     } catch (error) {
       tell(error);
     }
   }
+  cells.hidden = state.who === "theory";
   start();
+  return end;
+}
+
+// The points A to F as steps of an argument: their letters, the text of the one that is open, and the way on.
+function readerOf(goTo) {
+  const letters = element("div", { class: "row", role: "group", "aria-label": "Points A to F" });
+  const story = element("div", { id: "story", "aria-live": "polite" });
+  const previous = element("button", { type: "button", id: "previous" }, "Previous");
+  const next = element("button", { type: "button", id: "next" }, "Next");
+  const place = element("section", { class: "reader", "aria-label": "The argument in six points" }, letters, story, element("div", { class: "row" }, previous, next));
+  let points = [];
+  let current = -1;
+  const step = (by) => () => goTo(points[current < 0 ? 0 : (current + by + points.length) % points.length]);
+  previous.addEventListener("click", step(-1));
+  next.addEventListener("click", step(1));
+  const fill = (known) => {
+    points = known;
+    letters.replaceChildren(...points.map((point) => element("button", {
+      type: "button", "data-name": point.name, title: point.says, "aria-pressed": "false", onclick: () => goTo(point),
+    }, point.name)));
+  };
+  const at = (state) => {
+    if (!points.length) return;
+    current = points.findIndex((point) => point.kurtosis === state.kurtosis && point.ratio === state.ratio);
+    const open = points[current];
+    for (const button of letters.children) button.setAttribute("aria-pressed", String(button.dataset.name === open?.name));
+    previous.disabled = !open;
+    const name = (by) => points[(current + by + points.length) % points.length].name;
+    previous.textContent = open ? `← Previous: ${name(-1)}` : "← Previous";
+    next.textContent = open ? `Next: ${name(1)} →` : "Begin at A →";
+    if (!open) {
+      story.replaceChildren(element("p", {}, "A place of your own. The points A to F lead through the argument, one step at a time."));
+      return;
+    }
+    story.replaceChildren(
+      element("h2", {}, `${open.name}: ${open.says}`), element("p", {}, open.reads),
+      element("p", { class: "look" }, element("strong", {}, "In the curves: "), open.look),
+    );
+  };
+  return { place, fill, at };
 }
