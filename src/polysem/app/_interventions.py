@@ -1,8 +1,6 @@
 """Interventions: the same models with a price on sharing, and with features masked."""
 
-from collections import OrderedDict
 from functools import lru_cache
-from threading import Lock
 from typing import Annotated
 
 import plotly.graph_objects as go
@@ -11,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from polysem._checks import require
+from polysem.app._kept import Kept
 from polysem.app._live import LEAST_PROBABILITY, Sender, Watched, stream
 from polysem.app._work import Emit
 from polysem.plots import live_figures
@@ -89,31 +88,16 @@ class Treated(Watched):
             raise ValueError(f"masked must be numbers with commas between, got {self.masked!r}") from None
 
 
-class _Ordinary:
-    """Trained models that were asked for last: interventions begin with them."""
+_ordinary: Kept[LiveConfig, Live] = Kept(KEPT)
+"""Trained models that were asked for last: interventions begin with them."""
 
-    def __init__(self) -> None:
-        self._kept: OrderedDict[LiveConfig, Live] = OrderedDict()
-        self._lock = Lock()
 
-    def __call__(self, config: LiveConfig, emit: Emit) -> Live:
-        with self._lock:
-            if config in self._kept:
-                self._kept.move_to_end(config)
-                return self._kept[config]
+def _trained(config: LiveConfig, emit: Emit) -> Live:
+    done = _ordinary.get(config)
+    if done is None:
         done = live(config, lambda moment: emit({"before": moment.step}))
-        self.keep(done)
-        return done
-
-    def keep(self, done: Live) -> None:
-        """Remember a trained model in place of the one that was asked for longest ago."""
-        with self._lock:
-            self._kept[done.config] = done
-            while len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-
-
-_ordinary = _Ordinary()
+        _ordinary.put(config, done)
+    return done
 
 
 @router.get("/train")
@@ -145,11 +129,11 @@ def train(asked: Annotated[Treated, Query()], request: Request) -> Response:
         penalty = f"{kappa:.4g}" if bounds.kappa > 0 else "0: returns do not diminish, there is nothing to flatten"
         sender = Sender(emit, asked, figures, (*said, ("penalty κ", penalty)))
         if kappa or removed:
-            done = intervene(_ordinary(config, emit), kappa=kappa, masked=removed, watch=sender)
+            done = intervene(_trained(config, emit), kappa=kappa, masked=removed, watch=sender)
             treated = CODE_TREATED.format(share=asked.share, masked=list(removed))
         else:
             done, treated = live(config, sender), ""
-            _ordinary.keep(done)
+            _ordinary.put(config, done)
         sender.end(done, CODE.format(config=config) + treated + CODE_END)
 
     return stream(request, work)
