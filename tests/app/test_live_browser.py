@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from urllib.parse import urlparse
 
 import pytest
@@ -15,7 +16,13 @@ from polysem.studies import LiveConfig, intervene, known_optimum, live, live_bou
 
 QUICK = {"architecture": "quadratic", "n_features": 5, "feature_probability": 0.1, "decay": 0.9, "steps": 300}
 GEOMETRY = "&".join(["view=geometry", *(f"{name}={value}" for name, value in QUICK.items())])
-SLOW = "view=geometry&n_features=30&steps=3000"
+SLOW = "view=geometry&n_features=12&n_seeds=1&steps=3000"
+A_WHILE = """() => new Promise(done => {
+  let left = 12;
+  const next = () => left-- ? requestAnimationFrame(next) : done();
+  next();
+})"""
+"""Twelve frames: time for four more moments, if there were any."""
 CONFIG = LiveConfig(**QUICK)
 BODY = "#view > div"
 
@@ -114,20 +121,20 @@ def test_pause_step_stop(open_training: Open) -> None:
         page.click("#pause")
         step = int(state(page, "step"))
         assert state(page, "mode") == "paused"
-        page.wait_for_timeout(600)
+        page.evaluate(A_WHILE)
         assert int(state(page, "step")) == step
         assert trainings == []
         for more in (1, 2):  # from what has come, or asked for anew
             page.click("#step")
             holds(page, f"=== {step + 25 * more}")
-        page.wait_for_timeout(300)
+        page.evaluate(A_WHILE)
         assert int(state(page, "step")) == step + 50
         assert state(page, "mode") == "paused"
         page.click("#pause")  # continue
-        reached(page, step + 200)
+        reached(page, step + 100)
         page.click("#stop")
         step = int(state(page, "step"))
-        page.wait_for_timeout(400)
+        page.evaluate(A_WHILE)
         assert int(state(page, "step")) == step
         assert trainings == []
         assert state(page, "mode") == "stopped"
@@ -139,15 +146,15 @@ def test_pause_step_stop(open_training: Open) -> None:
 
 
 def test_a_pause_goes_on_where_it_stood(open_training: Open) -> None:
-    with open_training(GEOMETRY, motion=True) as page:
-        reached(page, 30)
+    with open_training(GEOMETRY.replace("300", "100"), motion=True) as page:
+        reached(page, 10)
         page.click("#pause")
         page.emulate_media(reduced_motion="reduce")
         page.click("#pause")
         loss, _ = ended(page)
-        assert loss == live(CONFIG).last.loss.tolist()
+        assert loss == live(replace(CONFIG, steps=100)).last.loss.tolist()
         steps, _ = drawn(page, "loss")[0]
-        assert steps == sorted(set(steps)) == list(range(0, 301, CONFIG.every))
+        assert steps == sorted(set(steps)) == list(range(101))
 
 
 POINTS_ON_PAGE = """
@@ -249,7 +256,7 @@ def test_kurtosis_is_set_and_restored(open_training: Open) -> None:
 
 
 def test_a_penalty_and_a_mask(open_training: Open) -> None:
-    config = LiveConfig(**{**QUICK, "steps": 120})
+    config = replace(CONFIG, steps=120)
     bounds, ordinary = live_bounds(config), live(config)
     with open_training(GEOMETRY.replace("geometry", "interventions").replace("300", "120")) as page:
         before, _ = ended(page)
@@ -270,7 +277,7 @@ def test_a_penalty_and_a_mask(open_training: Open) -> None:
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x - 3, y)
         page.mouse.move(x, y)
-        page.wait_for_timeout(200)
+        page.wait_for_selector("#plot-capacity .hoverlayer .hovertext")
         page.mouse.click(x, y)
         loss, _ = ended(page, 4)
         masked = intervene(ordinary, masked=[2, 4]).last
