@@ -179,7 +179,7 @@ def _built(p: Tensor, importance: Tensor, config: SuperpositionConfig) -> tuple[
     losses = [importance[:, -1] * variance, importance[:, 0] * variance, with_last]
     phases = [none, own, superposition_phases(rows)]
     if config.n_features == 3:
-        without_last, _ = _best(PAIRS, p, importance[:, :2], config)
+        without_last = _pair_of_equals(p, config) * importance[:, 0]
         triangle, rows = _best([TRIANGLE], p, importance, config)
         # Where the best triangle is no minimum, training leaves it for something that was not built.
         losses += [without_last, torch.where(_isosceles(rows), triangle, torch.inf)]
@@ -196,6 +196,13 @@ def _best(
     with torch.no_grad():
         model.W.copy_(rows.repeat(len(p), 1, 1))
     return _ends(_train(model, p, importance, config.adam_steps), len(p))
+
+
+def _pair_of_equals(p: Tensor, config: SuperpositionConfig) -> Tensor:
+    """Loss in every cell of the best pair of equal importance 1, which the feature probability alone decides."""
+    once = p[: config.n_probability]  # the same for every ratio
+    loss, _ = _best(PAIRS, once, torch.ones(len(once), 2, dtype=p.dtype), config)
+    return loss.repeat(config.n_ratio)
 
 
 def _isosceles(W: Tensor) -> Tensor:
