@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import random
 import re
 import shutil
@@ -10,10 +11,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import numcodecs.pickles
 import numpy as np
 import pytest
 import torch
 import xarray as xr
+import zarr
 
 import sweep_tasks
 from polysem.sweeps import Grid, Output, run, status
@@ -157,6 +160,65 @@ def test_stores_of_later_versions_and_broken_metadata(store: Path, change: dict[
     root.write_text("{")
     with pytest.raises(ValueError, match="store must be a sweep's"):
         status(store)
+
+
+@pytest.mark.bad_input
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codecs": [{"name": "bytes"}, {"name": "gzip", "configuration": {"level": 1}}]},
+        {"codecs": [{"name": "sharding_indexed"}]},
+        {"data_type": "complex128"},
+        {"shape": [10**9, 2, 2]},
+        {"shape": [5, 2]},
+        {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [10**9, 1, 1]}}},
+        {"node_type": "group"},
+        {"zarr_format": 2},
+    ],
+)
+def test_arrays_that_no_sweep_writes(store: Path, change: dict[str, object]) -> None:
+    file = store / "draw" / "zarr.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    for ask in (lambda: run(GRID, TASK, store), lambda: status(store)):
+        with pytest.raises(ValueError, match="draw"):
+            ask()
+
+
+class Creates:
+    """Unpickling it creates a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.bad_input
+def test_codecs_that_unpickle_are_never_reached(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrays of zarr's second format may name a codec that is a pickle, which libraries run where they are told to."""
+    monkeypatch.setattr(numcodecs.pickles, "ALLOW_UNSAFE_PICKLE_DECODE", True)
+    old, created = tmp_path / "old", tmp_path / "created"
+    old.mkdir()
+    (old / ".zgroup").write_text('{"zarr_format": 2}')
+    (old / ".zattrs").write_text(json.dumps(json.loads((finished / "zarr.json").read_text())["attributes"]))
+    pickled: dict[str, object] = {"filters": [{"id": "vlen-utf8"}, {"id": "pickle"}], "dtype": "|O", "fill_value": ""}
+    for inner in finished.iterdir():
+        if inner.is_dir():
+            new = json.loads((inner / "zarr.json").read_text())
+            shape, chunks = new["shape"], new["chunk_grid"]["configuration"]["chunk_shape"]
+            (old / inner.name).mkdir()
+            declared = {"zarr_format": 2, "shape": shape, "chunks": chunks, "order": "C", "compressor": None} | pickled
+            (old / inner.name / ".zarray").write_text(json.dumps(declared))
+            (old / inner.name / ".".join("0" * len(shape))).write_bytes(pickle.dumps(Creates(created)))
+    with pytest.raises(ValueError, match="store must be a sweep's"):
+        status(old)
+    assert not created.exists()
+    with pytest.raises(Exception, match="."):  # what came out is no array
+        zarr.open_group(old)["draw"][:]
+    assert created.exists()
 
 
 def test_other_versions_than_the_store_was_begun_with_are_told(store: Path) -> None:

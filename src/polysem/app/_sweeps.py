@@ -86,7 +86,7 @@ def show(asked: Annotated[Asked, Query()], request: Request) -> Response:
 def _dataset(path: Path) -> "xr.Dataset":
     import xarray as xr
 
-    dataset: xr.Dataset = xr.open_zarr(path, chunks=None)
+    dataset: xr.Dataset = xr.open_zarr(path, chunks=None, consolidated=False)  # as `status` has checked it
     return dataset
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import google_crc32c
 import numpy as np
@@ -23,6 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from polysem._checks import require
 from polysem.sweeps._attempt import Outcome
+from polysem.sweeps._declared import require_arrays, require_group
 from polysem.sweeps._grid import Grid
 from polysem.sweeps._layout import FAILED, FILLS, OF_STACKS, Field, Tiling, fields, identity
 from polysem.sweeps._lock import locked
@@ -111,8 +112,10 @@ class Store:
         Raises:
             ValueError: it is not a store, or one written by a later version.
         """
+        require_group(path)
         try:
-            group = zarr.open_group(path, mode="r+" if os.access(path, os.W_OK) else "r", use_consolidated=False)
+            mode: Literal["r", "r+"] = "r+" if os.access(path, os.W_OK) else "r"
+            group = zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
             attributes: dict[str, Any] = dict(group.attrs)
             schema = attributes["schema_version"]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -127,11 +130,13 @@ class Store:
             grid = Grid.from_json(str(attributes["grid"]))
             task, tile = str(attributes["task"]), tuple(int(step) for step in attributes["tile"])
             versions = dict(attributes["versions"])
-            damaged = identity(grid, task) != attributes["hash"]
+            damaged = identity(grid, task) != attributes["hash"] or len(tile) != len(grid.shape) or min(tile) < 1
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"store must have its metadata whole, got {path} ({error})") from error
         require(not damaged, "store", path, "one whose metadata fit its hash")
-        return cls(path, grid, task, Tiling(grid.shape, tile), versions, group)
+        tiles = Tiling(grid.shape, tile)
+        require_arrays(path, grid, tiles)
+        return cls(path, grid, task, tiles, versions, group)
 
     def require_same(self, grid: Grid, task: Task) -> None:
         """Raise a ValueError that names the first difference, if the store is of another grid or task."""
@@ -215,7 +220,7 @@ class Store:
 
     def dataset(self) -> xr.Dataset:
         """The store as a dataset that reads what is asked for when it is asked for."""
-        dataset: xr.Dataset = xr.open_zarr(self.path, chunks=None)
+        dataset: xr.Dataset = xr.open_zarr(self.path, chunks=None, consolidated=False)  # what was checked on opening
         return dataset
 
     def _chunk(self, name: str, place: tuple[int, ...]) -> Path:
