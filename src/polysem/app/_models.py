@@ -4,6 +4,8 @@ import csv
 import io
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
 from threading import Lock
 from time import monotonic
 from typing import Annotated, Literal
@@ -18,7 +20,7 @@ from polysem.app._live import stream
 from polysem.app._shelf import UPLOADED, Shelf
 from polysem.app._shown import Shown
 from polysem.app._work import Emit
-from polysem.networks import Feature, Measured, Partner, StoredMatrix, analyze, load, read_labels, visible_label
+from polysem.networks import Feature, Measured, Partner, StoredMatrix, analyze, load, visible_label
 from polysem.plots import report_figures
 
 router = APIRouter(prefix="/api/models")
@@ -26,11 +28,18 @@ router = APIRouter(prefix="/api/models")
 MOST_DIMENSIONS = 8192
 """Measuring takes the square of a matrix's smaller side as memory: wider ones are left to the command line."""
 
+MOST_FEATURES = 2_000_000
+"""Of one matrix, and of all that are kept."""
+
+MOST_MATRICES = 2000
+"""Matrices of a file that are listed."""
+
 MOST_DRAWS = 64
 LISTED = 12
 """Features in each list, and partners of a feature."""
 
 KEPT = 6
+ALLOWED = "at most {:,} here; `polysem analyze` measures what fits in memory"
 PROGRESS_EVERY = 0.1  # seconds
 LONGEST_NAME = 1000
 CODE = """\
@@ -64,10 +73,10 @@ class Asked(BaseModel):
 
 
 @router.get("/files")
-def show_files(request: Request) -> Response:
+async def show_files(request: Request) -> Response:
     """What can be opened."""
     shelf = shelf_of(request)
-    listing = shelf.listing()
+    listing = await shelf.opening.once(shelf.listing)
     numbers: dict[str, object] = {
         "files": [vars(entry) for entry in listing.entries],
         "left_out": listing.left_out,
@@ -87,12 +96,14 @@ async def upload(request: Request, name: Annotated[str, Query(max_length=LONGEST
 
 
 @router.get("/matrices")
-def show_matrices(request: Request, file: Annotated[str, Query(max_length=LONGEST_NAME)]) -> Response:
+async def show_matrices(request: Request, file: Annotated[str, Query(max_length=LONGEST_NAME)]) -> Response:
     """The matrices of a file, with both readings."""
-    opened = load(shelf_of(request).find(file))
+    shelf = shelf_of(request)
+    opened = await shelf.opening.once(lambda: load(shelf.find(file)))
     numbers: dict[str, object] = {
         "format": opened.format,
-        "matrices": [_listed(name, matrix) for name, matrix in opened.items()],
+        "matrices": [_listed(name, opened[name]) for name in islice(opened, MOST_MATRICES)],
+        "left_out": max(len(opened) - MOST_MATRICES, 0),
         "skipped": len(opened.skipped),
     }
     return Shown(numbers=numbers).response()
@@ -125,6 +136,8 @@ def partners(asked: Annotated[Asked, Query()], request: Request) -> Response:
     def work(emit: Emit) -> None:
         found = measurements(asked, shelf, emit)
         index = found.index(asked.feature)
+        stored = load(shelf.find(asked.file)).matrix(asked.tensor)
+        found = replace(found, rows=stored.rows_of(asked.features))
         numbers: dict[str, object] = {
             "feature": _feature(found.feature(index)),
             "partners": [_partner(one) for one in found.partners(index, LISTED, watch=_Progress(emit))],
@@ -159,6 +172,17 @@ class Measurements:
         smaller = min(load(path).matrix(asked.tensor).shape)
         allowed = f"at most {MOST_DIMENSIONS:,} here; `polysem analyze` measures what fits in memory"
         require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, allowed)
+        smaller, larger = sorted(load(path).matrix(asked.tensor).shape)
+        require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, ALLOWED.format(MOST_DIMENSIONS))
+        require(larger <= MOST_FEATURES, "the larger side of the matrix", larger, ALLOWED.format(MOST_FEATURES))
+        last = monotonic()
+
+        def progress(_: str, done: float, n: int) -> None:
+            nonlocal last
+            if monotonic() - last >= PROGRESS_EVERY:
+                last = monotonic()
+                emit({"progress": done / n})
+
         emit({"progress": 0.0})
         told = _Progress(emit)
         (found,) = analyze(
@@ -170,10 +194,13 @@ class Measurements:
             seed=asked.seed,
             labels=read_labels(shelf.find(asked.labels)) if asked.labels else None,
             progress=lambda _, done, n: told(done / n),
+            labels=shelf.labels(asked.labels) if asked.labels else None,
+            progress=progress,
         )
+        found = replace(found, rows=None)  # which may hold the file open, or all of it in memory
         with self._lock:
             self._kept[key] = found
-            while len(self._kept) > KEPT:
+            while len(self._kept) > KEPT or sum(one.report.n_features for one in self._kept.values()) > MOST_FEATURES:
                 self._kept.popitem(last=False)
         return found
 
@@ -187,7 +214,8 @@ class Measurements:
 
     @staticmethod
     def _key(asked: Asked, shelf: Shelf) -> object:
-        files = [shelf.find(name).stat() for name in (asked.file, asked.labels) if name]
+        names = [asked.file, asked.labels] if asked.labels else [asked.file]
+        files = [shelf.find(name).stat() for name in names]
         return asked.model_dump_json(exclude={"feature"}), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in files)
 
 
@@ -251,7 +279,7 @@ def _shown_label(label: str | None) -> str | None:
     return None if label is None else visible_label(label)
 
 
-def _lines(found: Measured) -> Iterator[str]:
+def _lines(found: Measured) -> Iterator[bytes]:
     """Every feature as a line of CSV, many at a time."""
     report = found.report
     columns = (report.capacity, report.leverage, report.row_norm, found.null)
@@ -262,6 +290,6 @@ def _lines(found: Measured) -> Iterator[str]:
         stop = min(start + 1000, report.n_features)
         labels = found.labels[start:stop] if found.labels else ("",) * (stop - start)
         writer.writerows(zip(range(start, stop), labels, *(c[start:stop].tolist() for c in columns), strict=True))
-        yield buffer.getvalue()
+        yield buffer.getvalue().encode("utf-8", "backslashreplace")  # labels from JSON can be no text
         buffer.seek(0)
         buffer.truncate()

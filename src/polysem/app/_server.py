@@ -2,6 +2,9 @@
 
 import json
 import secrets
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -21,6 +24,9 @@ from polysem.app._work import Works
 from polysem.plots import TEMPLATE
 
 LARGEST_UPLOAD = 2**30
+GRACE = 2
+"""Seconds that answers may take to end when the explorer ends."""
+
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 
 
@@ -46,6 +52,9 @@ class ExploreConfig:
         whole("largest_upload", self.largest_upload)
         if self.models is not None:
             require(self.models.is_dir(), "models", self.models, "a folder that exists")
+            parents = self.models.resolve().parents
+            linked = any(one.name == "snapshots" and one.parent.name.startswith("models--") for one in parents)
+            require(not linked, "models", self.models, "the folder above `snapshots`, whose files lie beside it")
 
 
 def access_of(config: ExploreConfig) -> Access:
@@ -64,7 +73,7 @@ def create_app(config: ExploreConfig, access: Access) -> FastAPI:
     Returns:
         The application; it does not listen to anything yet.
     """
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=_life)
     app.include_router(_phase.router)
     app.include_router(_phase_trained.router)
     app.include_router(_allocation.router)
@@ -86,13 +95,38 @@ def create_app(config: ExploreConfig, access: Access) -> FastAPI:
     return app
 
 
-def serve(config: ExploreConfig, access: Access) -> None:
-    """Answer requests until interrupted."""
+def listen(config: ExploreConfig) -> socket.socket:
+    """Take the address and port: from now on requests wait for `serve`.
+
+    Raises:
+        ValueError: they cannot be had.
+    """
+    host = config.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, config.port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise ValueError(f"cannot listen on {config.host}, port {config.port}: {said}; --port names another") from error
+
+
+def serve(config: ExploreConfig, access: Access, listening: socket.socket) -> None:
+    """Answer requests that come to a socket, until interrupted."""
     import uvicorn
 
     torch.set_num_threads(1)  # requests run side by side
-    app = create_app(config, access)
-    uvicorn.run(app, host=config.host, port=config.port, log_level="warning", server_header=False)
+    settings = uvicorn.Config(
+        create_app(config, access), log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE
+    )
+    with suppress(KeyboardInterrupt):  # which is how one ends it
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+@asynccontextmanager
+async def _life(app: FastAPI) -> AsyncIterator[None]:
+    """What was brought goes when the explorer ends, whatever ends it."""
+    yield
+    app.state.shelf.close()
 
 
 def _page(name: str) -> Response:

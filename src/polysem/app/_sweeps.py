@@ -1,6 +1,7 @@
 """Sweeps that lie among the files: what was computed, and any of it over one or two of its dimensions."""
 
-import os
+import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from polysem._checks import require
 from polysem.app._live import stream
 from polysem.app._models import LONGEST_NAME, name_in_code, shelf_of
 from polysem.app._shown import Shown
+from polysem.app._walk import walk
 from polysem.app._work import Emit
 from polysem.plots import sweep_figure, sweep_outputs
 from polysem.sweeps import status
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 router = APIRouter(prefix="/api/sweeps")
 
 MOST_VALUES = 20_000_000
+MOST_STACKS = 100_000
+LARGEST_METADATA = 2**24
 FIRST_SHOWN = "loss"
 CODE = """\
 import polysem as ps
@@ -53,7 +57,7 @@ def show(asked: Annotated[Asked, Query()], request: Request) -> Response:
 
     def work(emit: Emit) -> None:
         path = shelf.find(asked.file)
-        _require_no_links(path, asked.file)
+        _require_plain(path, asked.file)
         how_far = status(path)
         emit({"progress": 0.5})
         dataset = _dataset(path)
@@ -62,8 +66,6 @@ def show(asked: Annotated[Asked, Query()], request: Request) -> Response:
         output = asked.output or (FIRST_SHOWN if FIRST_SHOWN in outputs else next(iter(outputs)))
         dims = outputs.get(output, ())
         require(output in outputs, "output", output, f"one of {', '.join(outputs)}")
-        size = dataset[output].size
-        require(size <= MOST_VALUES, f"values of {output}", size, f"at most {MOST_VALUES:,} here")
         varying = sorted(dims, key=lambda dim: dataset.sizes[dim] == 1)  # those first that vary
         across = asked.across or next(dim for dim in varying if dim != asked.down)
         figure = sweep_figure(dataset, output, across, asked.down)
@@ -90,8 +92,21 @@ def _dataset(path: Path) -> "xr.Dataset":
     return dataset
 
 
-def _require_no_links(path: Path, name: str) -> None:
-    """A store is a folder of many files, none of which may lie elsewhere."""
-    for here, folders, files in os.walk(path):
-        for inner in (*folders, *files):
-            require(not (Path(here) / inner).is_symlink(), "file", name, "a sweep without links in its store")
+def _require_plain(path: Path, name: str) -> None:
+    """A store is a folder of many files, none of which lies elsewhere, and its arrays fit into memory."""
+    for here, _, others in walk(path):
+        plain = all(entry.is_file(follow_symlinks=False) for entry in others)
+        require(plain, "file", name, "a sweep with nothing but files in its store, without links")
+        if any(entry.name == "zarr.json" for entry in others):
+            n, most = _n_values(here / "zarr.json"), MOST_STACKS if here.name == "done" else MOST_VALUES
+            require(n <= most, f"values of {here.name}", n, f"at most {most:,} here")
+
+
+def _n_values(metadata: Path) -> int:
+    """How many values an array has that is described by metadata, if it is an array."""
+    require(metadata.stat().st_size <= LARGEST_METADATA, "metadata", metadata.name, "smaller")
+    try:
+        declared = json.loads(metadata.read_bytes())
+        return math.prod(declared.get("shape", ()))
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return 0  # which is no store

@@ -7,9 +7,12 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+
+T = TypeVar("T")
 
 Emit = Callable[[dict[str, object]], None]
 """Sends an answer to the page; raises `GoneError` once nobody reads any more."""
@@ -53,6 +56,26 @@ class Works:
         if self._full:
             raise HTTPException(503, BUSY)
         return StreamingResponse(self._lines(work), media_type="application/x-ndjson")
+
+    async def once(self, work: Callable[[], T]) -> T:
+        """Do short work, whose answer is given whole, in its turn.
+
+        Raises:
+            HTTPException: 503 where too much is waiting.
+        """
+        if self._full:
+            raise HTTPException(503, BUSY)
+        self._taken += 1
+        self._slots = self._slots or asyncio.Semaphore(self.at_once)
+        try:
+            async with self._slots:
+                thread = asyncio.create_task(asyncio.to_thread(work))
+                try:
+                    return await asyncio.shield(thread)
+                finally:
+                    await asyncio.wait([thread])  # the slot is free only when the work has really ended
+        finally:
+            self._taken -= 1
 
     @property
     def _full(self) -> bool:

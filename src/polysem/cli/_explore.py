@@ -23,17 +23,18 @@ class Explore:
     """Folder whose weight files, labels and sweeps can be opened; nothing outside of it can."""
 
     def run(self) -> None:
-        """Say where the explorer is, and answer until interrupted."""
+        """Listen, say where, and answer until interrupted."""
         try:
-            from polysem.app import ExploreConfig, access_of, serve
+            from polysem.app import ExploreConfig, access_of, listen, serve
         except ModuleNotFoundError as error:
             raise ValueError(f'the explorer needs {error.name}: pip install "polysem[app]"') from error
 
         config = ExploreConfig(host=self.host, port=self.port, models=self.models)
         access = access_of(config)
+        listening = listen(config)
         host = f"[{self.host}]" if ":" in self.host else self.host
         token = f"?token={access.token}" if access.token else ""
         if access.token:
             print(f"Listening on {host}, open to other machines that show the token.", file=sys.stderr)
         print(f"Explorer: http://{host}:{self.port}/{token}", flush=True)
-        serve(config, access)
+        serve(config, access, listening)

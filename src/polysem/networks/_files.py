@@ -27,6 +27,9 @@ _READERS: dict[Format, Callable[[FileBytes], Content]] = {
 }
 
 
+_COMPARED = 1_000_000  # characters of names that are searched for one like a name that is none
+
+
 class _NoSuchMatrixError(WeightFileError, KeyError):
     """So that `in` and `get` of a mapping work."""
 
@@ -128,7 +131,9 @@ class WeightFile(Mapping[str, StoredMatrix]):
         return read()
 
     def _missing(self, name: str, what: str, names: Iterable[str]) -> WeightFileError:
-        close = difflib.get_close_matches(str(name), names, n=3)
+        known = list(names)
+        few = sum(map(len, known)) <= _COMPARED
+        close = difflib.get_close_matches(str(name), known, n=3) if few else []
         hint = f"; close to it: {', '.join(map(repr, close))}" if close else ""
         return _NoSuchMatrixError(f"{self.path}: no {what}{hint}")
 

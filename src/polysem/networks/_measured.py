@@ -12,6 +12,8 @@ from polysem._checks import require, whole
 from polysem.measure import CapacityReport, RowBlocks, partners
 from polysem.networks._heads import Stream
 
+_COMPARED = 1_000_000  # characters of labels that are searched for one like a label that is none
+
 
 @dataclass(frozen=True)
 class Feature:
@@ -137,7 +139,8 @@ class Measured:
         require(self.labels is not None, "feature", feature, f"a number, as {self.name} has no labels")
         assert self.labels is not None
         found = [index for index, label in enumerate(self.labels) if label == feature]
-        close = difflib.get_close_matches(feature, self.labels, n=3) if not found and len(self.labels) < 10**5 else []
+        few = not found and sum(map(len, self.labels)) <= _COMPARED
+        close = difflib.get_close_matches(feature, self.labels, n=3) if few else []
         hint = f" (close to it: {', '.join(map(repr, close))})" if close else ""
         require(len(found) == 1, "feature", feature, f"the label of one feature of {self.name}, not {len(found)}{hint}")
         return found[0]

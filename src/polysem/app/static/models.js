@@ -131,7 +131,7 @@ export function mount(root, state, { keep, tell }) {
     }
     const answer = await ask("matrices", "/api/models/matrices", { file: state.file });
     if (!answer) return;
-    const { matrices: found, skipped, format } = answer.numbers;
+    const { matrices: found, left_out: leftOut, skipped, format } = answer.numbers;
     const reading = (one, features, n, d) => element("button", {
       type: "button", "data-tensor": one.name, "data-features": features, "aria-pressed": "false",
       onclick: () => {
@@ -140,7 +140,7 @@ export function mount(root, state, { keep, tell }) {
       },
     }, `${many(n)} features in ${many(d)} dimensions`);
     matrices.replaceChildren(
-      element("p", {}, `${many(found.length)} ${found.length === 1 ? "matrix" : "matrices"} (${format})${skipped ? `, and ${many(skipped)} other entries` : ""}. Which side holds the features, you must say: neither shape nor name tells.`),
+      element("p", {}, `${leftOut ? "The first " : ""}${many(found.length)} ${found.length === 1 ? "matrix" : "matrices"} (${format})${leftOut ? `, without ${many(leftOut)} more` : ""}${skipped ? `, and ${many(skipped)} other entries` : ""}. Which side holds the features, you must say: neither shape nor name tells.`),
       element("div", { class: "scroll" }, element("table", {},
         element("thead", {}, element("tr", {}, ...["matrix", "stored", "rows are features", "columns are features"].map((text) => element("th", { scope: "col" }, text)))),
         element("tbody", {}, ...found.map((one) => element("tr", {},
