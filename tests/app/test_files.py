@@ -512,13 +512,15 @@ def test_matrices_without_number(client: TestClient, folder: Path) -> None:
     assert "no matrix 'x' among the 3000" in error_of(client, "/api/models/measure", file=asked["file"], tensor="x")
 
 
-def test_what_is_kept_is_bounded(client: TestClient, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_kept_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polysem.app._models.MOST_FEATURES", 30)
-    measurements = client.app.state.measurements
+    config = ExploreConfig(models=folder)
+    client = TestClient(create_app(config, access_of(config)), base_url="http://127.0.0.1:8765")
+    kept = client.app.state.measurements._kept._results
     for seed in range(4):
         client.get("/api/models/measure", params={"file": "w.safetensors", "tensor": SECRET, "seed": seed})
-        assert len(measurements._kept) == min(seed + 1, 2)
-    assert all(found.rows is None for found in measurements._kept.values())
+        assert len(kept) == min(seed + 1, 2)
+    assert all(found.rows is None for found in kept.values())
 
 
 def test_labels_that_are_no_text(client: TestClient, folder: Path) -> None:

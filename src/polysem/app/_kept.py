@@ -1,6 +1,7 @@
 """Results that are kept for pages that ask again."""
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
 from typing import Generic, TypeVar
 
@@ -13,10 +14,12 @@ class Kept(Generic[Key, Result]):
 
     Args:
         most: how many; then the one that was asked for longest ago makes room.
+        weigh: how much memory a result takes, in any unit, where that differs.
+        heaviest: how much all may take.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most: int, weigh: Callable[[Result], int] = lambda _: 0, heaviest: int = 0) -> None:
+        self._most, self._weigh, self._heaviest = most, weigh, heaviest
         self._results: OrderedDict[Key, Result] = OrderedDict()
         self._lock = Lock()
 
@@ -32,5 +35,5 @@ class Kept(Generic[Key, Result]):
         with self._lock:
             self._results[key] = result
             self._results.move_to_end(key)
-            while len(self._results) > self._most:
+            while len(self._results) > self._most or sum(map(self._weigh, self._results.values())) > self._heaviest:
                 self._results.popitem(last=False)

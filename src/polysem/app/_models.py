@@ -2,11 +2,9 @@
 
 import csv
 import io
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from threading import Lock
 from time import monotonic
 from typing import Annotated, Literal
 
@@ -16,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from polysem._checks import require
+from polysem.app._kept import Kept
 from polysem.app._live import stream
 from polysem.app._shelf import UPLOADED, Shelf
 from polysem.app._shown import Shown
@@ -160,29 +159,18 @@ class Measurements:
     """Matrices that were measured last: a page asks for their features again and again."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[object, Measured] = OrderedDict()
-        self._lock = Lock()
+        self._kept: Kept[object, Measured] = Kept(KEPT, lambda one: one.report.n_features, MOST_FEATURES)
 
     def __call__(self, asked: Asked, shelf: Shelf, emit: Emit) -> Measured:
         """Measure what is asked for, unless that was done before; what `emit` raises ends the work."""
-        key, found = self._key(asked, shelf), self.kept(asked, shelf)
+        key = self._key(asked, shelf)
+        found = self._kept.get(key)
         if found is not None:
             return found
         path = shelf.find(asked.file)
-        smaller = min(load(path).matrix(asked.tensor).shape)
-        allowed = f"at most {MOST_DIMENSIONS:,} here; `polysem analyze` measures what fits in memory"
-        require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, allowed)
         smaller, larger = sorted(load(path).matrix(asked.tensor).shape)
         require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, ALLOWED.format(MOST_DIMENSIONS))
         require(larger <= MOST_FEATURES, "the larger side of the matrix", larger, ALLOWED.format(MOST_FEATURES))
-        last = monotonic()
-
-        def progress(_: str, done: float, n: int) -> None:
-            nonlocal last
-            if monotonic() - last >= PROGRESS_EVERY:
-                last = monotonic()
-                emit({"progress": done / n})
-
         emit({"progress": 0.0})
         told = _Progress(emit)
         (found,) = analyze(
@@ -192,25 +180,16 @@ class Measurements:
             norm=asked.norm,
             draws=asked.draws,
             seed=asked.seed,
-            labels=read_labels(shelf.find(asked.labels)) if asked.labels else None,
             progress=lambda _, done, n: told(done / n),
             labels=shelf.labels(asked.labels) if asked.labels else None,
-            progress=progress,
         )
         found = replace(found, rows=None)  # which may hold the file open, or all of it in memory
-        with self._lock:
-            self._kept[key] = found
-            while len(self._kept) > KEPT or sum(one.report.n_features for one in self._kept.values()) > MOST_FEATURES:
-                self._kept.popitem(last=False)
+        self._kept.put(key, found)
         return found
 
     def kept(self, asked: Asked, shelf: Shelf) -> Measured | None:
         """What was measured before, if the files are the same still."""
-        key = self._key(asked, shelf)
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
+        return self._kept.get(self._key(asked, shelf))
 
     @staticmethod
     def _key(asked: Asked, shelf: Shelf) -> object:
