@@ -42,10 +42,9 @@ def open_view(browser: Browser, address: str) -> Open:
     return opened
 
 
-PLACES_OF = """count => [...document.querySelectorAll('#plot-map .scatterlayer .trace')]
-    .map(trace => [...trace.querySelectorAll('path.point')]).find(marks => marks.length === count)
+PLACES_OF = """marks => [...document.querySelectorAll(`#plot-map ${marks}`)]
     .map(mark => mark.getBoundingClientRect()).map(({ x, y, width, height }) => [x + width / 2, y + height / 2])"""
-"""Middles of the marks of the trace in the map that has so many."""
+"""Middles of marks in the map."""
 
 
 def settled(page: Page, drawn: str) -> None:
@@ -66,9 +65,10 @@ def test_the_points_land_where_theory_says(open_view: Open) -> None:
             first, second = best.capacity.tolist()
             assert facts(page)["capacities at the optimum"] == f"C₁ = {first:.4f}, C₂ = {second:.4f}"
             assert page.inner_text("#story h2") == f"{point.name}: {point.says}"
-            assert page.locator("#plot-map .scatterlayer .trace").count() > 0
+            assert page.locator("#plot-map .heatmaplayer .hm").count() == 1  # the cells stay when the circle moves
+            assert page.locator("#plot-map .scatterlayer .trace").count() == 4
             assert page.get_attribute(f"button[data-name={point.name}]", "aria-pressed") == "true"
-            (circle,), named = (page.evaluate(PLACES_OF, count) for count in (1, len(POINTS)))
+            (circle,), named = (page.evaluate(PLACES_OF, marks) for marks in (".shapelayer path", "path.point"))
             assert circle == pytest.approx(named[POINTS.index(point)], abs=0.5)  # in pixels
 
 

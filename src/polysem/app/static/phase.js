@@ -9,6 +9,8 @@ const WHO = {
   theory: "the quadratic model, by theory", quadratic: "the quadratic model, trained", "tied relu": "ReLU autoencoders, trained",
   "tied abs": "|x| autoencoders, trained", "tied identity": "linear autoencoders, trained",
 };
+// Around a place on logarithmic axes: a circle's corners could not be negative there.
+const CIRCLE = "M9,0 C9,5 5,9 0,9 C-5,9 -9,5 -9,0 C-9,-5 -5,-9 0,-9 C5,-9 9,-5 9,0 Z";
 const GRIDS = [8, 16, 24].map((cells) => [String(cells), `${cells} × ${cells} cells`]);
 
 export function mount(root, state, { keep, tell }) {
@@ -50,10 +52,10 @@ export function mount(root, state, { keep, tell }) {
     return show();
   }
   async function mark({ kurtosis, ratio }) {
-    if (!map.plot.data) return;
-    const here = { data: [{ x: [kurtosis], y: [ratio] }], traces: [map.plot.data.length - 1] };
-    // Unlike a restyle this does not draw all cells again.
-    await Plotly.animate(map.plot, here, { mode: "immediate", transition: { duration: 0 }, frame: { duration: 0, redraw: false } });
+    if (!map.plot.figure) return;
+    Object.assign(map.plot.figure.layout.shapes[0], { xanchor: kurtosis, yanchor: ratio });
+    // A shape moves without drawing the cells again.
+    await Plotly.relayout(map.plot, { "shapes[0].xanchor": kurtosis, "shapes[0].yanchor": ratio });
   }
   const show = following(async () => {
     const place = { kurtosis: state.kurtosis, ratio: state.ratio };
@@ -78,10 +80,10 @@ export function mount(root, state, { keep, tell }) {
     }
   });
   async function draw(figure, whose) {
-    figure.data.push({
-      type: "scatter", mode: "markers", name: "here", showlegend: false, hoverinfo: "skip", x: [state.kurtosis], y: [state.ratio],
-      marker: { symbol: "circle-open", size: 18, line: { width: 3 }, color: "#ffffff" },
-    });
+    figure.layout.shapes = [{
+      type: "path", xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: state.kurtosis, yanchor: state.ratio,
+      path: CIRCLE, line: { width: 3, color: "#ffffff" },
+    }];
     answers = whose;
     await map.draw(figure);
     await moved();
