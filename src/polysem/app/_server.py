@@ -1,6 +1,8 @@
 """The server: the pages of this package, and the figures and numbers that they ask for."""
 
+import asyncio
 import json
+import logging
 import secrets
 import socket
 from collections.abc import AsyncIterator
@@ -118,8 +120,14 @@ def serve(config: ExploreConfig, access: Access, listening: socket.socket) -> No
     settings = uvicorn.Config(
         create_app(config, access), log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE
     )
+    logging.getLogger("uvicorn.error").addFilter(_is_news)
     with suppress(KeyboardInterrupt):  # which is how one ends it
         uvicorn.Server(settings).run(sockets=[listening])
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a message is about more than an answer that was cut off because the explorer ends."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 @asynccontextmanager
