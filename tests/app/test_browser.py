@@ -42,7 +42,7 @@ def open_view(browser: Browser, address: str) -> Open:
     return opened
 
 
-PLACES_OF = """marks => [...document.querySelectorAll(`#plot-map ${marks}`)]
+PLACES_OF = """marks => [...document.querySelectorAll(marks)]
     .map(mark => mark.getBoundingClientRect()).map(({ x, y, width, height }) => [x + width / 2, y + height / 2])"""
 """Middles of marks in the map."""
 
@@ -68,7 +68,7 @@ def test_the_points_land_where_theory_says(open_view: Open) -> None:
             assert page.locator("#plot-map .heatmaplayer .hm").count() == 1  # the cells stay when the circle moves
             assert page.locator("#plot-map .scatterlayer .trace").count() == 4
             assert page.get_attribute(f"button[data-name={point.name}]", "aria-pressed") == "true"
-            (circle,), named = (page.evaluate(PLACES_OF, marks) for marks in (".shapelayer path", "path.point"))
+            (circle,), named = (page.evaluate(PLACES_OF, marks) for marks in (".ring", "#plot-map path.point"))
             assert circle == pytest.approx(named[POINTS.index(point)], abs=0.5)  # in pixels
 
 

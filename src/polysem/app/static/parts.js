@@ -152,8 +152,8 @@ function saved({ data, layout }) {
   return { data, layout: { ...plain, ...SAVED, title, margin, paper_bgcolor: "#ffffff", plot_bgcolor: "#ffffff" } };
 }
 
-// A figure as it is drawn: a view may turn it first.
-const seen = (plot) => (plot.seen ? plot.seen(plot.figure) : plot.figure);
+// A figure as it is drawn, or saved: a view may turn it first, or add to it.
+const seen = (plot, saving = false) => (plot.seen ? plot.seen(plot.figure, saving) : plot.figure);
 
 export function recolour() {
   for (const place of drawn) {
@@ -171,7 +171,7 @@ export function figurePlace(name, height) {
   const heading = element("h2");
   const plot = element("div", { class: "plot", id: `plot-${name}`, style: `min-height:${height}px` });
   const caption = element("figcaption");
-  const save = (format) => () => Plotly.downloadImage(saved(seen(plot)), { format, filename: `polysem-${name}`, ...SAVED, scale: 2 });
+  const save = (format) => () => Plotly.downloadImage(saved(seen(plot, true)), { format, filename: `polysem-${name}`, ...SAVED, scale: 2 });
   const exports = element("div", { class: "row" },
     element("button", { type: "button", onclick: save("png") }, "PNG"),
     element("button", { type: "button", onclick: save("svg") }, "SVG"),

@@ -16,6 +16,8 @@ const GRIDS = [8, 16, 24].map((cells) => [String(cells), `${cells} × ${cells} c
 export function mount(root, state, { keep, tell }) {
   let code = "";
   const map = figurePlace("map", 460);
+  const ring = element("div", { class: "ring", hidden: true });
+  map.append(ring);
   const curves = figurePlace("curves", 460);
   const note = element("p", { id: "note", hidden: true }, "The curves are those of the quadratic theory at the point itself, whoever answers on the map.");
   const list = element("dl", { class: "facts", id: "facts", "aria-live": "polite" });
@@ -49,14 +51,25 @@ export function mount(root, state, { keep, tell }) {
   function moved() {
     keep();
     reader.at(state);
+    if (map.plot.figure) mark();
     return show();
   }
-  async function mark({ kurtosis, ratio }) {
-    if (!map.plot.figure) return;
-    Object.assign(map.plot.figure.layout.shapes[0], { xanchor: kurtosis, yanchor: ratio });
-    // A shape moves without drawing the cells again.
-    await Plotly.relayout(map.plot, { "shapes[0].xanchor": kurtosis, "shapes[0].yanchor": ratio });
+  // A circle that lies over the map, so that moving it draws nothing again; only what is saved has it inside.
+  function mark() {
+    const { xaxis, yaxis } = map.plot._fullLayout;
+    const [x, y] = [xaxis.d2p(state.kurtosis), yaxis.d2p(state.ratio)];
+    ring.hidden = x < 0 || y < 0 || x > xaxis._length || y > yaxis._length;
+    ring.style.left = `${map.plot.offsetLeft + xaxis._offset + x}px`;
+    ring.style.top = `${map.plot.offsetTop + yaxis._offset + y}px`;
   }
+  map.plot.seen = (figure, saving) => {
+    if (!saving) return figure;
+    const circle = {
+      type: "path", xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: state.kurtosis, yanchor: state.ratio,
+      path: CIRCLE, line: { width: 3, color: "#ffffff" },
+    };
+    return { ...figure, layout: { ...figure.layout, shapes: [circle] } };
+  };
   const show = following(async () => {
     const place = { kurtosis: state.kurtosis, ratio: state.ratio };
     const trained = answers.who !== "theory" ? answers : null;
@@ -64,7 +77,6 @@ export function mount(root, state, { keep, tell }) {
       const [answer, cell] = await Promise.all([
         ask("place", "/api/phase/place", place),
         trained && ask("cell", "/api/phase/trained/place", { ...place, ...trained }),
-        mark(place),
       ]);
       if (!answer || (trained && !cell)) return;
       tell(null);
@@ -80,10 +92,6 @@ export function mount(root, state, { keep, tell }) {
     }
   });
   async function draw(figure, whose) {
-    figure.layout.shapes = [{
-      type: "path", xref: "x", yref: "y", xsizemode: "pixel", ysizemode: "pixel", xanchor: state.kurtosis, yanchor: state.ratio,
-      path: CIRCLE, line: { width: 3, color: "#ffffff" },
-    }];
     answers = whose;
     await map.draw(figure);
     await moved();
@@ -135,10 +143,13 @@ export function mount(root, state, { keep, tell }) {
       if (!answer) return;
       theory = answer.figures.map;
       reader.fill(answer.numbers.points);
-      map.onfirst = (plot) => plot.on("plotly_click", (event) => {
-        const point = event.points[0];
-        goTo({ kurtosis: Number(point.x.toPrecision(5)), ratio: Number(point.y.toPrecision(5)) });
-      });
+      map.onfirst = (plot) => {
+        plot.on("plotly_click", (event) => {
+          const point = event.points[0];
+          goTo({ kurtosis: Number(point.x.toPrecision(5)), ratio: Number(point.y.toPrecision(5)) });
+        });
+        plot.on("plotly_afterplot", mark);
+      };
       await draw(structuredClone(theory), { who: "theory" });
       if (state.who !== "theory" && root.isConnected) chosen();
     } catch (error) {
