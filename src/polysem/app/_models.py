@@ -5,7 +5,6 @@ import io
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
-from time import monotonic
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
@@ -18,7 +17,7 @@ from polysem.app._kept import Kept
 from polysem.app._live import stream
 from polysem.app._shelf import UPLOADED, Shelf
 from polysem.app._shown import Shown
-from polysem.app._work import Emit
+from polysem.app._work import Emit, Progress
 from polysem.networks import Feature, Measured, Partner, StoredMatrix, analyze, load, visible_label
 from polysem.plots import report_figures
 
@@ -39,7 +38,6 @@ LISTED = 12
 
 KEPT = 6
 ALLOWED = "at most {:,} here; `polysem analyze` measures what fits in memory"
-PROGRESS_EVERY = 0.1  # seconds
 LONGEST_NAME = 1000
 CODE = """\
 import polysem as ps
@@ -139,7 +137,7 @@ def partners(asked: Annotated[Asked, Query()], request: Request) -> Response:
         found = replace(found, rows=stored.rows_of(asked.features))
         numbers: dict[str, object] = {
             "feature": _feature(found.feature(index)),
-            "partners": [_partner(one) for one in found.partners(index, LISTED, watch=_Progress(emit))],
+            "partners": [_partner(one) for one in found.partners(index, LISTED, watch=Progress(emit))],
         }
         emit(Shown(code=_code(asked, shelf) + CODE_PARTNERS.format(index=index), numbers=numbers).content)
 
@@ -172,7 +170,7 @@ class Measurements:
         require(smaller <= MOST_DIMENSIONS, "the smaller side of the matrix", smaller, ALLOWED.format(MOST_DIMENSIONS))
         require(larger <= MOST_FEATURES, "the larger side of the matrix", larger, ALLOWED.format(MOST_FEATURES))
         emit({"progress": 0.0})
-        told = _Progress(emit)
+        told = Progress(emit)
         (found,) = analyze(
             path,
             asked.tensor,
@@ -196,18 +194,6 @@ class Measurements:
         names = [asked.file, asked.labels] if asked.labels else [asked.file]
         files = [shelf.find(name).stat() for name in names]
         return asked.model_dump_json(exclude={"feature"}), *((s.st_ino, s.st_size, s.st_mtime_ns) for s in files)
-
-
-class _Progress:
-    """Tells a page the share of the work that is done, not too often; raises once nobody reads any more."""
-
-    def __init__(self, emit: Emit) -> None:
-        self._emit, self._last = emit, monotonic()
-
-    def __call__(self, share: float) -> None:
-        if monotonic() - self._last >= PROGRESS_EVERY:
-            self._last = monotonic()
-            self._emit({"progress": share})
 
 
 def shelf_of(request: Request) -> Shelf:

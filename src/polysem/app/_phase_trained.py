@@ -1,6 +1,5 @@
 """The phase diagram of trained models: computed when a page asks for it, kept for the next one."""
 
-from time import monotonic
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -14,15 +13,13 @@ from polysem.app._kept import Kept
 from polysem.app._live import stream
 from polysem.app._phase import Place
 from polysem.app._shown import Shown
-from polysem.app._work import Emit
+from polysem.app._work import Emit, Progress
 from polysem.plots import trained_phase_figure
 from polysem.studies import PHASE_MODELS, POINTS, TrainedPhaseConfig, TrainedPhases, trained_phases
 
 router = APIRouter(prefix="/api/phase/trained")
 
 KEPT = 16
-SAY_EVERY = 0.1
-"""Seconds from one word about how far the work is to the next."""
 
 CODE = """\
 import polysem as ps
@@ -67,7 +64,7 @@ def show_map(asked: Annotated[Trained, Query()], request: Request) -> Response:
     def work(emit: Emit) -> None:
         found = _kept.get(config)
         if found is None:
-            found = _train(config, emit)
+            found = trained_phases(config, Progress(emit))
             _kept.put(config, found)
         emit({"done": True, **Shown({"map": trained_phase_figure(found, POINTS)}).content})
 
@@ -96,18 +93,6 @@ def show_place(asked: Annotated[TrainedPlace, Query()]) -> Response:
     numbers |= {"capacity": trained, "theory": theory}
     code = CODE.format(config=config, kurtosis=asked.kurtosis, ratio=asked.ratio)
     return Shown({}, facts, code, numbers).response()
-
-
-def _train(config: TrainedPhaseConfig, emit: Emit) -> TrainedPhases:
-    last = 0.0
-
-    def progress(share: float) -> None:
-        nonlocal last
-        if monotonic() - last >= SAY_EVERY:
-            last = monotonic()
-            emit({"progress": share})
-
-    return trained_phases(config, progress)
 
 
 def _capacities(pair: list[float]) -> str:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TypeVar
 
 from starlette.exceptions import HTTPException
@@ -22,8 +23,25 @@ PATIENCE = 60.0
 """Seconds that a page may let its work wait before it is ended."""
 
 
+SAY_EVERY = 0.1
+"""Seconds from one word about how far work is to the next."""
+
+
 class GoneError(Exception):
     """Nobody waits for the work any more."""
+
+
+class Progress:
+    """Tells a page what share of its work is done, not too often; raises once nobody reads any more."""
+
+    def __init__(self, emit: Emit) -> None:
+        self._emit, self._last = emit, monotonic()
+
+    def __call__(self, share: float) -> None:
+        """Say it, unless that was done just before."""
+        if monotonic() - self._last >= SAY_EVERY:
+            self._last = monotonic()
+            self._emit({"progress": share})
 
 
 @dataclass
