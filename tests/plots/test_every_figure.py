@@ -180,8 +180,17 @@ def made() -> Iterator[tuple[str, list[tuple[str, go.Figure]]]]:
         live = studies.LiveConfig(architecture="quadratic", n_features=5, d_hidden=d, n_seeds=3, steps=10)
         known = [("known optimum", studies.known_optimum(live) or 0.0)]
         yield f"live-{d}", plots.live_figures(live, studies.live(live).last, references=known)
+    shown = plots.sweep_figure(swept(), "area", "ratio"), plots.sweep_figure(swept(), "area", "ratio", "seed")
+    yield "sweep", [("line", shown[0]), ("map", shown[1])]
     yield "report", plots.report_figures(report(W, draws=2))
     yield "many", plots.report_figures(report(torch.cat([W] * 60), draws=2))
+
+
+def swept() -> xr.Dataset:
+    """Six cells of a sweep, the last of them failed."""
+    area = xr.DataArray([[1.0, 2.0, 3.0], [2.0, 4.0, 6.0]], dims=("seed", "ratio"), coords={"ratio": [0.1, 1.0, 10.0]})
+    status = xr.DataArray([[1, 1, 1], [1, 1, 2]], dims=("seed", "ratio"))
+    return xr.Dataset({"area": area, "status": status, "seconds": ("stack", [0.5])})
 
 
 @pytest.fixture(scope="module")
@@ -228,6 +237,7 @@ def test_these_are_all(figures: Figures) -> None:
         + 5
         + 5
         + 1
+        + 2
     )
     public = {name for name in dir(plots) if name.endswith(("figure", "figures", "maps"))}
     assert public == {
@@ -260,6 +270,7 @@ def test_these_are_all(figures: Figures) -> None:
         "searching_figures",
         "stack_figure",
         "superposition_figures",
+        "sweep_figure",
         "trained_phase_figure",
         "transformer_figures",
         "treating_figures",

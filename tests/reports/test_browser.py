@@ -7,7 +7,7 @@ from pathlib import Path
 import plotly.graph_objects as go
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page
 from torch.testing import assert_close
 
 from polysem.measure import report
@@ -51,14 +51,6 @@ class Opened:
 
     def boxes(self) -> list[dict]:
         return self.page.evaluate(BOXES)
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: Path) -> Iterator[Browser]:
-    with sync_playwright() as play:
-        running = play.chromium.launch(executable_path=str(chromium), args=["--no-sandbox", "--disable-gpu"])
-        yield running
-        running.close()
 
 
 def analysed(n_features: int, decades: float) -> Analysis:

@@ -82,7 +82,8 @@ def sweep_figure(dataset: "xr.Dataset", output: str, across: str, down: str = ""
     return styled(
         figure,
         title=f"{output} of the sweep",
-        caption=f"{output}{over}." + (" The band reaches from the least to the largest." if rest and y is None else ""),
+        caption=f"What the computed cells of the sweep say of {output}{over}."
+        + (" The band reaches from the least to the largest." if rest and y is None else ""),
         x=escaped(across),
         y=escaped(down or output),
         height=460,
