@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import pytest
@@ -16,7 +16,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from polysem.app import ExploreConfig, access_of, create_app
-from polysem.app._work import Works
+from polysem.app._work import GoneError, Works
 from polysem.features import SparseUniform
 from polysem.studies import LiveConfig, Moment, intervene, known_optimum, live, live_bounds
 
@@ -191,6 +191,13 @@ def test_work_that_fails_ends_its_answer(caplog: pytest.LogCaptureFixture) -> No
     assert "lost" in caplog.text
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+    return port
+
+
 @contextmanager
 def served(app: FastAPI, port: int) -> Iterator[None]:
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error"))
@@ -205,9 +212,7 @@ def served(app: FastAPI, port: int) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def listening() -> Iterator[tuple[str, Works]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = ExploreConfig(port=port)
     app = create_app(config, access_of(config))
     with served(app, port):
@@ -240,8 +245,35 @@ def test_a_page_that_goes_ends_its_work(listening: tuple[str, Works]) -> None:
     with httpx.stream("GET", f"{address}/api/geometry/train", params=LONG) as answer:
         next(answer.iter_lines())
         until(lambda: workers() == 1)
-    until(lambda: workers() == 0)
-    assert works._taken == 0
+    until(lambda: workers() == 0 and works._taken == 0)
+
+
+def test_a_place_is_free_when_its_work_has_ended() -> None:
+    """Not already when its page has gone."""
+    app, works = FastAPI(), Works(at_once=1, waiting=1)
+    noticed, release = threading.Event(), threading.Event()
+
+    def deaf(emit: Callable[[dict], None]) -> None:
+        with suppress(GoneError):
+            while True:
+                emit({"share": 0.5})
+        noticed.set()
+        release.wait(20)
+
+    app.add_api_route("/deaf", lambda: works.stream(deaf))
+    app.add_api_route("/next", lambda: works.stream(lambda emit: emit({"released": release.is_set()})))
+    port = free_port()
+    with served(app, port), httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        try:
+            with client.stream("GET", "/deaf") as answer:
+                next(answer.iter_lines())
+            assert noticed.wait(20)
+            with client.stream("GET", "/next") as answer:
+                until(lambda: works._taken == 2, 5)
+                release.set()
+                assert json.loads(answer.read()) == {"released": True}
+        finally:
+            release.set()
 
 
 def test_a_thousand_trainings_are_bounded(listening: tuple[str, Works]) -> None:

@@ -164,6 +164,14 @@ def test_a_file_that_has_changed_is_measured_again(client: TestClient, folder: P
     (folder / "one.npy").unlink()
 
 
+def test_a_matrix_of_rank_0(client: TestClient, folder: Path) -> None:
+    np.save(folder / "nothing.npy", np.zeros((4, 3)))
+    numbers = lines(client, "/api/models/measure", file="nothing.npy", tensor="nothing", draws=2)[-1]["numbers"]
+    (folder / "nothing.npy").unlink()
+    assert (numbers["rank"], numbers["total"], numbers["n_zero"]) == (0, 0.0, 4)
+    assert numbers["efficiency"] is None
+
+
 @pytest.mark.bad_input
 @pytest.mark.parametrize(
     ("given", "said"),

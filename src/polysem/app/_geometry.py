@@ -7,8 +7,8 @@ from fastapi import APIRouter, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from polysem.app._live import Sender, Watched, stream
-from polysem.app._work import Emit
+from polysem.app._live import Sender, Watched
+from polysem.app._work import Emit, stream
 from polysem.plots import live_figures
 from polysem.studies import Moment, known_optimum, live
 

@@ -10,8 +10,8 @@ from starlette.responses import Response
 
 from polysem._checks import require
 from polysem.app._kept import Kept
-from polysem.app._live import LEAST_PROBABILITY, Sender, Watched, stream
-from polysem.app._work import Emit
+from polysem.app._live import LEAST_PROBABILITY, Sender, Watched
+from polysem.app._work import Emit, stream
 from polysem.plots import live_figures
 from polysem.studies import (
     FLATTENED,

@@ -5,11 +5,10 @@ from collections.abc import Callable
 import plotly.graph_objects as go
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
-from starlette.requests import Request
 from starlette.responses import Response
 
 from polysem.app._shown import Shown, figure_content
-from polysem.app._work import Emit, Works
+from polysem.app._work import Emit
 from polysem.features import SparseUniform
 from polysem.measure import FeatureClass
 from polysem.plots import live_changes
@@ -135,12 +134,6 @@ class Sender:
         if closely:
             said.append((f"shapes in start {self._asked.looked_at + 1}", _shapes(moment, self._asked.looked_at)))
         return said
-
-
-def stream(request: Request, work: Callable[[Emit], None]) -> Response:
-    """Do work for a page that reads its answers as they come."""
-    works: Works = request.app.state.works
-    return works.stream(work)
 
 
 def _shapes(moment: Moment, start: int) -> str:

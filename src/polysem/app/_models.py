@@ -14,10 +14,9 @@ from starlette.responses import Response, StreamingResponse
 
 from polysem._checks import require
 from polysem.app._kept import Kept
-from polysem.app._live import stream
 from polysem.app._shelf import UPLOADED, Shelf
 from polysem.app._shown import Shown
-from polysem.app._work import Emit, Progress
+from polysem.app._work import Emit, Progress, stream
 from polysem.networks import Feature, Measured, Partner, StoredMatrix, analyze, load, visible_label
 from polysem.plots import report_figures
 

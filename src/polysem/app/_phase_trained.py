@@ -10,10 +10,9 @@ from starlette.responses import Response
 
 from polysem._checks import require
 from polysem.app._kept import Kept
-from polysem.app._live import stream
 from polysem.app._phase import Place
 from polysem.app._shown import Shown
-from polysem.app._work import Emit, Progress
+from polysem.app._work import Emit, Progress, stream
 from polysem.plots import trained_phase_figure
 from polysem.studies import PHASE_MODELS, POINTS, TrainedPhaseConfig, TrainedPhases, trained_phases
 

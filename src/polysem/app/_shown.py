@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from polysem._json import json_text
 from polysem.plots import Drawing
 
 
@@ -39,7 +40,7 @@ class Shown:
 
     def response(self) -> Response:
         """As an answer to a request."""
-        return Response(json.dumps(self.content, allow_nan=False), media_type="application/json")
+        return Response(json_text(self.content), media_type="application/json")
 
 
 def figure_content(figure: go.Figure | Drawing) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from polysem._checks import require
-from polysem.app._live import stream
 from polysem.app._models import LONGEST_NAME, name_in_code, shelf_of
 from polysem.app._shown import Shown
 from polysem.app._walk import walk
-from polysem.app._work import Emit
+from polysem.app._work import Emit, stream
 from polysem.plots import sweep_figure, sweep_outputs
 from polysem.sweeps import status
 

@@ -1,7 +1,6 @@
 """Long work for pages: a few at once, few more waiting, each ended as soon as its page has gone."""
 
 import asyncio
-import json
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -10,8 +9,12 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import TypeVar
 
+from anyio import CancelScope
 from starlette.exceptions import HTTPException
-from starlette.responses import StreamingResponse
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from polysem._json import json_text
 
 T = TypeVar("T")
 
@@ -21,7 +24,6 @@ Emit = Callable[[dict[str, object]], None]
 BUSY = "The explorer is busy; try again when other work has ended."
 PATIENCE = 60.0
 """Seconds that a page may let its work wait before it is ended."""
-
 
 SAY_EVERY = 0.1
 """Seconds from one word about how far work is to the next."""
@@ -101,7 +103,7 @@ class Works:
 
     async def _lines(self, work: Callable[[Emit], None]) -> AsyncIterator[str]:
         if self._full:  # others came between the request and its answer
-            yield json.dumps({"error": BUSY}) + "\n"
+            yield json_text({"error": BUSY}) + "\n"
             return
         self._taken += 1
         self._slots = self._slots or asyncio.Semaphore(self.at_once)
@@ -112,12 +114,19 @@ class Works:
                 thread = asyncio.create_task(asyncio.to_thread(_run, work, answers, gone, asyncio.get_running_loop()))
                 try:
                     while (answer := await answers.get()) is not None:
-                        yield json.dumps(answer, allow_nan=False) + "\n"
+                        yield json_text(answer) + "\n"
                 finally:
                     gone.set()
-                    await asyncio.shield(thread)  # the slot is free only when the work has really ended
+                    with CancelScope(shield=True):  # a page that goes cancels this again and again
+                        await asyncio.wait([thread])  # the slot is free only when the work has really ended
         finally:
             self._taken -= 1
+
+
+def stream(request: Request, work: Callable[[Emit], None]) -> Response:
+    """Do work for a page that reads its answers as they come."""
+    works: Works = request.app.state.works
+    return works.stream(work)
 
 
 def _run(

@@ -1,21 +1,11 @@
 """What commands print."""
 
-import json
-import math
+from polysem._json import json_text
 
 
 def print_json(content: object) -> None:
     """Print as JSON, what is no number in JSON as null."""
-
-    def plain(value: object) -> object:
-        if isinstance(value, dict):
-            return {key: plain(inner) for key, inner in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [plain(inner) for inner in value]
-        # JSON has no NaN, which the efficiency of a matrix of rank 0 is, and no infinity.
-        return None if isinstance(value, float) and not math.isfinite(value) else value
-
-    print(json.dumps(plain(content), indent=2, ensure_ascii=False, allow_nan=False))
+    print(json_text(content, indent=2, ensure_ascii=False))
 
 
 def print_table(header: tuple[str, ...], rows: tuple[tuple[str, ...], ...]) -> None:
