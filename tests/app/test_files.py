@@ -555,6 +555,9 @@ def test_stores_that_are_meant_to_harm(client: TestClient, folder: Path, sweep: 
     os.mkfifo(copy("pipe") / "draw" / "zarr.json.pipe")
     declare(copy("values") / "draw", shape=[10**9, 2, 2])
     declare(copy("stacks") / "done", shape=[10**6])
+    declare(copy("text") / "draw", shape=["x", 10**12])
+    declare(copy("digits") / "draw", shape=[10**4000] * 1000)
+    declare(copy("dimensions") / "draw", shape=[2] * 10**5)
     declare(copy("code") / "draw", codecs=[{"name": "bytes"}, {"name": "numcodecs.pickle"}])
     elsewhere = copy("elsewhere")
     metadata = json.loads((elsewhere / "zarr.json").read_text())
@@ -568,6 +571,9 @@ def test_stores_that_are_meant_to_harm(client: TestClient, folder: Path, sweep: 
         ("pipe", "nothing but files"),
         ("values", "values of draw must be at most 20,000,000"),
         ("stacks", "values of done must be at most 100,000"),
+        ("text", "at most 64 whole numbers"),
+        ("digits", "at most 64 whole numbers"),
+        ("dimensions", "at most 64 whole numbers"),
         ("code", "stored as a sweep stores them"),
     ):
         assert said in error_of(client, "/api/sweeps", file=name)

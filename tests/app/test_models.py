@@ -50,6 +50,7 @@ def rectangles(stack: Stack) -> dict[str, np.ndarray]:
 
 @pytest.fixture(scope="module")
 def swept(folder: Path) -> xr.Dataset:
+    run(Grid({"ratio": [1.0, 2.0]}), rectangles, folder / "line.zarr")
     return run(Grid({"ratio": [1.0, 2.0, 3.0, 400.0], "seed": [0, 1, 2]}), rectangles, folder / "areas.zarr")
 
 
@@ -79,6 +80,7 @@ def test_what_can_be_opened(client: TestClient, folder: Path, swept: xr.Dataset)
         "words.txt": ("labels", sizes["words.txt"]),
         "deeper/wide.npy": ("weights", sizes["deeper/wide.npy"]),
         "areas.zarr": ("sweep", 0),
+        "line.zarr": ("sweep", 0),
     }
     numbers = client.get("/api/models/matrices", params={"file": "model.npz"}).json()["numbers"]
     assert numbers["matrices"] == [{"name": "W", "shape": [40, 6], "dtype": "float64"}]
@@ -219,6 +221,18 @@ def test_a_sweep_is_shown_as_its_store_says(client: TestClient, swept: xr.Datase
     assert figure.data[0].y == ("1", "2", "3", "400")
 
 
+def test_places_of_a_sweep_stay_apart(tmp_path: Path) -> None:
+    """However many digits that takes, on axes where equal names would share a place."""
+    for ratios, names in (
+        ([1.0, 1.00001], ("1", "1.00001")),
+        ([1.0, 1.0 + 2**-52], ("1", "1.0000000000000002")),
+    ):
+        data = run(Grid({"ratio": ratios, "seed": [0, 1]}), rectangles, tmp_path / names[1])
+        (drawn,) = ps.plots.sweep_figure(data, "area", "ratio", "seed").data
+        assert drawn.x == names
+        assert_close(torch.tensor(drawn.z), torch.from_numpy(data["area"].to_numpy().T.copy()))
+
+
 def test_code_of_a_sweep(client: TestClient, swept: xr.Dataset, capsys: pytest.CaptureFixture[str]) -> None:
     answer = lines(client, "/api/sweeps", file="areas.zarr", output="sides", across="side")[-1]
     exec(compile(answer["code"], "copied", "exec"), {})
@@ -232,6 +246,7 @@ def test_code_of_a_sweep(client: TestClient, swept: xr.Dataset, capsys: pytest.C
         ({"output": "volume"}, "output must be one of area, sides"),
         ({"across": "side"}, "across must be one of ratio, seed"),
         ({"across": "ratio", "down": "ratio"}, "down must be another dimension than across"),
+        ({"file": "line.zarr", "down": "ratio"}, "down must be another dimension than across"),
         ({"file": "deeper"}, "store must be a sweep's"),
     ],
 )

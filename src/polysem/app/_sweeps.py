@@ -25,6 +25,7 @@ router = APIRouter(prefix="/api/sweeps")
 
 MOST_VALUES = 20_000_000
 MOST_STACKS = 100_000
+MOST_DIMENSIONS = 64
 LARGEST_METADATA = 2**24
 FIRST_SHOWN = "loss"
 CODE = """\
@@ -66,7 +67,7 @@ def show(asked: Annotated[Asked, Query()], request: Request) -> Response:
         dims = outputs.get(output, ())
         require(output in outputs, "output", output, f"one of {', '.join(outputs)}")
         varying = sorted(dims, key=lambda dim: dataset.sizes[dim] == 1)  # those first that vary
-        across = asked.across or next(dim for dim in varying if dim != asked.down)
+        across = asked.across or next((dim for dim in varying if dim != asked.down), dims[0])
         figure = sweep_figure(dataset, output, across, asked.down)
         facts = (
             ("task", str(dataset.attrs["task"])),
@@ -105,7 +106,11 @@ def _n_values(metadata: Path) -> int:
     """How many values an array has that is described by metadata, if it is an array."""
     require(metadata.stat().st_size <= LARGEST_METADATA, "metadata", metadata.name, "smaller")
     try:
-        declared = json.loads(metadata.read_bytes())
-        return math.prod(declared.get("shape", ()))
-    except (ValueError, TypeError, AttributeError, RecursionError):
+        shape = json.loads(metadata.read_bytes()).get("shape", ())
+    except (ValueError, AttributeError, RecursionError):
         return 0  # which is no store
+    sizes = isinstance(shape, list | tuple) and len(shape) <= MOST_DIMENSIONS
+    good = sizes and all(isinstance(size, int) and abs(size) < 2**63 for size in shape)
+    if not good:
+        raise ValueError(f"the shape of {metadata.parent.name} must be at most {MOST_DIMENSIONS} whole numbers")
+    return math.prod(shape)

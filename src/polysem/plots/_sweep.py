@@ -120,4 +120,12 @@ def _values(dataset: "xr.Dataset", dim: str) -> Any:
 
 
 def _texts(values: Any) -> list[str]:
-    return [f"{value:.4g}" if isinstance(value, float | np.floating) else escaped(str(value)) for value in values]
+    """A text for each value, all of them different: on an axis of categories equal ones would share a place."""
+    texts: list[str] = []
+    for digits in (4, 8, 17):
+        texts = [
+            f"{value:.{digits}g}" if isinstance(value, float | np.floating) else escaped(str(value)) for value in values
+        ]
+        if len(set(texts)) == len(texts):
+            return texts
+    return [f"{text} ({place})" for place, text in enumerate(texts)]
