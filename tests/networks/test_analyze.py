@@ -44,6 +44,14 @@ def assert_same(found: CapacityReport, expected: CapacityReport) -> None:
     assert (found.n_features, found.d_hidden, found.rank) == (expected.n_features, expected.d_hidden, expected.rank)
 
 
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_a_null_beyond_the_range_of_squares(scale: float, tmp_path: Path) -> None:
+    np.save(tmp_path / "w.npy", W.double().numpy())
+    np.save(tmp_path / "far.npy", scale * W.double().numpy())
+    far, near = one(tmp_path / "far.npy", "far", draws=2), one(tmp_path / "w.npy", "w", draws=2)
+    assert_close(far.null, near.null)
+
+
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.npz", "w.npy"])
 @pytest.mark.parametrize("features", ["rows", "columns"])
 def test_every_format_in_both_readings(name: str, features: str, tmp_path: Path) -> None:

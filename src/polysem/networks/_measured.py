@@ -89,7 +89,8 @@ class Measured:
 
         A plug-in value, biased low where norms are very unequal; the report's null is drawn.
         """
-        squared = self.report.row_norm.square()
+        norm = self.report.row_norm
+        squared = (norm / norm.max() if bool(norm.any()) else norm).square()  # which neither overflow nor all vanish
         spent = squared + (squared.sum() - squared) / max(self.report.d_hidden, 1)
         return torch.where(spent > 0, squared / torch.where(spent > 0, spent, 1.0), 0.0)
 
