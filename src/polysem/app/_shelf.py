@@ -110,8 +110,9 @@ class Shelf:
         Raises:
             ValueError: there is none of that name below the folder or among the uploads.
         """
-        if name in self._uploads:
-            return self._uploads[name]
+        brought = self._uploads.get(name)  # once: another thread may make room
+        if brought is not None:
+            return brought
         gone = " (uploads are kept until the explorer ends or others need their place)"
         if self.folder is None or name.startswith(UPLOADED):
             raise ValueError(f"file must be one of those listed, got {name!r}{gone}")
