@@ -25,7 +25,7 @@ def jaxtyped(fn: Any = None, *, typechecker: Callable) -> Any:
         return _whole(fn, typechecker=typechecker)
     if not stated:
         return fn
-    checked = check(fn)
+    checked = typechecker(fn)
     if any("jaxtyping" in repr(one) for one in stated):
         checked = _whole(checked, typechecker=None)
 
