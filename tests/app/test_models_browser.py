@@ -1,6 +1,7 @@
 """A model of one's own in a real browser: opened, brought, measured, asked; its address restores all of it."""
 
 import io
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Page
+from playwright.sync_api import Page, Route
 
 from polysem.measure import partners, report
 from polysem.sweeps import Grid, Output, Stack, run, task
@@ -116,6 +117,40 @@ def test_a_file_is_brought(open_page: Open) -> None:
         page.wait_for_selector("[role=alert]:has-text('labels must be as many as the 30 features of mine, got 2')")
         page.set_input_files("#upload", {"name": "mine.npy", "mimeType": "", "buffer": b"\x80\x04."})
         page.wait_for_selector("[role=alert]:has-text('pickle')")
+
+
+def test_an_upload_that_ends_after_its_view_was_left(open_page: Open) -> None:
+    content = io.BytesIO()
+    np.save(content, W)
+    with open_page("view=models", LISTED) as page:
+        held: list[Route] = []
+        page.route("**/api/models/upload*", lambda route: held.append(route))
+        with page.expect_request("**/api/models/upload*"):
+            page.set_input_files("#upload", {"name": "mine.npy", "mimeType": "", "buffer": content.getvalue()})
+        page.click("nav a[data-view=allocation]")
+        page.wait_for_selector("#view [data-drawn]")
+        address = page.url
+        with page.expect_response("**/api/models/matrices*"):
+            held[0].continue_()
+        assert page.url == address
+
+
+@pytest.mark.usefixtures("own")
+def test_a_measurement_that_is_overtaken_while_it_is_drawn(open_page: Open) -> None:
+    """It neither asks for partners nor ends the one that has taken its place."""
+    with open_page("view=models&file=tiny.npz&tensor=W&draws=2&seed=9&feature=7", "#view [data-partner='7']") as page:
+        page.evaluate(
+            "() => { const draw = Plotly.react; Plotly.react = async (...given) => {"
+            " await new Promise(go => setTimeout(go, 1000)); return draw(...given); }; }"
+        )
+        page.route("**/api/models/measure*norm=raw*", lambda route: (time.sleep(1.5), route.continue_()))
+        page.click("summary")
+        page.select_option("#control-norm", "unit")
+        page.wait_for_selector("#result:not([hidden])")
+        page.select_option("#control-norm", "raw")
+        measured(page, "tiny.npz", "W", "rows", "raw")
+        page.wait_for_selector("#view [data-mode=idle]")
+        assert page.is_visible("#result")
 
 
 @pytest.mark.usefixtures("own")

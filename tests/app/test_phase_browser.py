@@ -87,9 +87,9 @@ def test_another_choice_ends_the_training(open_page: Open) -> None:
         page.select_option("#control-who", "tied relu")
         page.wait_for_selector("#view progress:visible")
         page.wait_for_function("() => document.querySelector('#status').textContent.includes('576 pairs')")
-        page.select_option("#control-who", "theory")
+        with page.expect_event("requestfailed"):
+            page.select_option("#control-who", "theory")
         page.wait_for_selector("#view progress", state="hidden")
-        page.wait_for_timeout(200)
         assert [re.search("who=[a-z+]*", url)[0] for url in ended] == ["who=tied+relu"]
         assert page.inner_text("#status") == ""
         answers(page, "theory")

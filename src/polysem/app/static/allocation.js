@@ -71,6 +71,7 @@ export function mount(root, state, { keep, tell }) {
     if (!file.files.length) return;
     try {
       const answer = await ask("table", "/api/allocation/table", {}, { method: "POST", body: file.files[0] });
+      if (!answer) return;
       Object.assign(state, { importances: answer.numbers.importances, kurtoses: answer.numbers.kurtoses });
       state.total = Math.min(state.total, answer.numbers.n_features);
       clear.hidden = false;

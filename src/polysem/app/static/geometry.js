@@ -8,7 +8,7 @@ export const defaults = {
 };
 
 export function mount(root, state, { keep, tell }) {
-  const controls = controlsOf({ architectures: Object.keys(ARCHITECTURES), defaults }, state, { changed: (name) => training.changed(name), tell });
+  const controls = controlsOf({ architectures: Object.keys(ARCHITECTURES), defaults }, state, { changed: () => training.changed(), tell });
   const training = player(root, state, { path: "/api/geometry/train", figures: ["embedding", "capacity", "gram", "loss"], keep, tell, controls });
   training.start();
   return training.leave;

@@ -15,14 +15,14 @@ export function mount(root, state, { keep, tell }) {
   const none = element("button", { type: "button", id: "no-penalty", onclick: () => {
     state.share = 0;
     share.show();
-    changed("share");
+    changed();
   } }, "No penalty");
   const features = element("div", { class: "row", role: "group", "aria-label": "Features to keep", id: "features" });
   const shape = controlsOf({ architectures: Object.keys(ARCHITECTURES), most: 20, defaults }, state, {
     tell,
     changed: (name) => {
       if (name === "n_features") state.masked = masked().filter((feature) => feature <= state.n_features).slice(0, state.n_features - 1).join(",");
-      changed(name);
+      changed();
     },
   });
   const training = player(root, state, {
@@ -44,7 +44,7 @@ export function mount(root, state, { keep, tell }) {
       return;
     }
     state.masked = [...now].sort((a, b) => a - b).join(",");
-    changed("masked");
+    changed();
   }
   function show() {
     const now = masked();
@@ -56,9 +56,9 @@ export function mount(root, state, { keep, tell }) {
       },
     }, now.includes(index + 1) ? `${index + 1} masked` : `${index + 1}`)));
   }
-  function changed(name) {
+  function changed() {
     show();
-    training.changed(name);
+    training.changed();
   }
   training.places.capacity.onfirst = (plot) => plot.on("plotly_click", (event) => toggle(Number(event.points[0].x)));
   show();

@@ -183,7 +183,8 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
     if (mode === "running") status.textContent = "The model trains.";
     if (!later) root.dataset.step = answer.step;
   }
-  function changed(name) {
+  function changed() {
+    if (!root.isConnected) return; // an answer has come after the view was left
     keep();
     clearTimeout(later);
     run += 1;

@@ -36,7 +36,7 @@ function open() {
   const body = element("div");
   place.replaceChildren(element("h1", {}, view.title), element("p", { class: "lead" }, view.lead), error, body);
   const tell = (problem) => { error.textContent = problem ? problem.message : ""; };
-  const keep = () => history.replaceState(null, "", addressOf(name, state));
+  const keep = () => { if (body.isConnected) history.replaceState(null, "", addressOf(name, state)); }; // not of a view that was left
   leave = view.mount(body, state, { keep, tell }) || (() => {});
 }
 

@@ -71,8 +71,9 @@ export function mount(root, state, { keep, tell }) {
     going.hidden = true;
     root.dataset.mode = "idle";
   }
-  // Reads the lines of a measurement; of several only the last is waited for.
+  // Reads the lines of a measurement, of several only the last, and says whether it has come to its end.
   async function lines(path, parameters, take) {
+    if (!root.isConnected) return false; // the view was left
     stop();
     tell(null);
     const here = new AbortController();
@@ -93,11 +94,15 @@ export function mount(root, state, { keep, tell }) {
       });
       await taken;
     } catch (error) {
-      if (here.signal.aborted) return;
+      if (here.signal.aborted) return false;
+      stop();
       status.textContent = "";
       tell(error);
+      return false;
     }
-    if (work === here) stop();
+    if (here.signal.aborted) return false;
+    stop();
+    return true;
   }
 
   async function refresh() {
@@ -161,7 +166,7 @@ export function mount(root, state, { keep, tell }) {
     result.hidden = true;
     partners.replaceChildren();
     delete root.dataset.drawn;
-    await lines("/api/models/measure", { ...query(MATRIX), feature: "" }, async (answer) => {
+    const whole = await lines("/api/models/measure", { ...query(MATRIX), feature: "" }, async (answer) => {
       result.hidden = false;
       code = answer.code;
       verdict.textContent = answer.numbers.verdict;
@@ -170,9 +175,10 @@ export function mount(root, state, { keep, tell }) {
       purest.replaceChildren(features("The purest", answer.numbers.most), features("The least pure", answer.numbers.least));
       await Promise.all(Object.entries(answer.figures).map(([name, figure]) => places[name].draw(figure)));
       root.dataset.total = answer.numbers.total;
-      root.dataset.drawn = [state.file, state.tensor, state.features, state.norm].join("|");
     });
-    if (state.feature !== "" && root.dataset.drawn) await ofFeature(state.feature);
+    if (!whole) return; // another one has taken its place
+    root.dataset.drawn = [state.file, state.tensor, state.features, state.norm].join("|");
+    if (state.feature !== "") await ofFeature(state.feature);
   }
   const name = (one) => (one.label === null ? `feature ${one.index}` : one.label);
   const link = (one) => element("button", { type: "button", "data-feature": one.index, title: `row ${one.index}`, onclick: () => ofFeature(String(one.index)) }, name(one));
@@ -181,7 +187,7 @@ export function mount(root, state, { keep, tell }) {
       element("thead", {}, element("tr", {}, ...header.map((text) => element("th", { scope: "col" }, text)))),
       element("tbody", {}, ...rows.map(([first, ...rest]) => element("tr", {}, element("th", { scope: "row" }, first), ...rest.map((text) => element("td", {}, text))))))));
   }
-  const digits = (value) => value.toPrecision(3);
+  const digits = (value) => (value === null ? "beyond numbers" : value.toPrecision(3));
   function features(caption, found) {
     return table(caption, ["feature", "capacity", "if random", "norm"], found.map((one) => [link(one), digits(one.capacity), digits(one.null), digits(one.norm)]));
   }

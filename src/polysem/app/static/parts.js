@@ -11,17 +11,24 @@ export function element(name, attributes = {}, ...children) {
   return made;
 }
 
+// An answer of the server, or the error that it tells; settings without a value are left out.
+async function answerTo(path, parameters, options) {
+  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null));
+  const answer = await fetch(`${path}?${query}`, options);
+  if (answer.ok) return answer;
+  const content = await answer.json().catch(() => ({}));
+  throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
+}
+
 // Asks the server; of questions on one channel only the last is answered, the others end in null.
 const asking = new Map();
 export async function ask(channel, path, parameters = {}, options = {}) {
   asking.get(channel)?.abort();
   const here = new AbortController();
   asking.set(channel, here);
-  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== "" && value !== null));
   try {
-    const answer = await fetch(`${path}?${query}`, { ...options, signal: here.signal });
-    const content = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
+    const answer = await answerTo(path, parameters, { ...options, signal: here.signal });
+    const content = await answer.json();
     return here.signal.aborted ? null : content;
   } catch (error) {
     if (error.name === "AbortError") return null;
@@ -31,24 +38,23 @@ export async function ask(channel, path, parameters = {}, options = {}) {
 
 // Reads lines of JSON from an address until they end or the signal says so.
 export async function readLines(path, parameters, signal, take) {
-  const query = new URLSearchParams(Object.entries(parameters).filter(([, value]) => value !== ""));
-  const answer = await fetch(`${path}?${query}`, { signal });
-  if (!answer.ok) {
-    const content = await answer.json().catch(() => ({}));
-    throw new Error(content.error || content.detail || `The server answered ${answer.status}.`);
-  }
+  const answer = await answerTo(path, parameters, { signal });
   const lines = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
-  for (;;) {
-    const { value, done } = await lines.read();
-    if (done) return;
-    const parts = (rest + value).split("\n");
-    rest = parts.pop();
-    for (const line of parts) {
-      const said = JSON.parse(line);
-      if (said.error) throw new Error(said.error);
-      take(said);
+  try {
+    for (;;) {
+      const { value, done } = await lines.read();
+      if (done) return;
+      const parts = (rest + value).split("\n");
+      rest = parts.pop();
+      for (const line of parts) {
+        const said = JSON.parse(line);
+        if (said.error) throw new Error(said.error);
+        take(said);
+      }
     }
+  } finally {
+    lines.cancel().catch(() => {}); // where something went wrong here, the server need not go on
   }
 }
 

@@ -140,7 +140,7 @@ export function mount(root, state, { keep, tell }) {
   async function start() {
     try {
       const answer = await ask("map", "/api/phase/map");
-      if (!answer) return;
+      if (!answer || !root.isConnected) return;
       theory = answer.figures.map;
       reader.fill(answer.numbers.points);
       map.onfirst = (plot) => {

@@ -13,7 +13,7 @@ export function sweep(place, root, state, { keep, tell, lines }) {
     keep();
     tell(null);
     const { file, output, across, down } = state;
-    await lines("/api/sweeps", { file, output, across, down }, async (answer) => {
+    const whole = await lines("/api/sweeps", { file, output, across, down }, async (answer) => {
       place.hidden = false;
       code = answer.code;
       facts(list, answer.facts);
@@ -27,8 +27,8 @@ export function sweep(place, root, state, { keep, tell, lines }) {
         choice("across", "across", named(dimensions), state, () => { if (state.down === state.across) state.down = ""; show(); }),
         choice("down", "down", [["", "nothing: a line"], ...named(others)], state, show));
       await figure.draw(answer.figures.sweep);
-      root.dataset.drawn = [file, state.output, state.across, state.down].join("|");
     });
+    if (whole) root.dataset.drawn = [file, state.output, state.across, state.down].join("|");
   }
   return show();
 }
