@@ -21,6 +21,8 @@ MEASURED = {"file": "w.npy", "tensor": "w", "draws": 64}
 AT_ONCE, WAITING = 2, 6
 SLACK = 60  # MB
 ROUNDS, WARM = 4, 2
+IDLE = 8
+"""Threads that pools may keep beyond those of the first rounds: as many as work at once and wait."""
 
 
 @dataclass(frozen=True)
@@ -165,8 +167,8 @@ def test_memory_goes_back_to_its_level(tmp_path: Path) -> None:
         for _ in range(ROUNDS - WARM):
             attack(explorer)
             until(lambda: explorer.descriptors <= descriptors)
-            assert explorer.resident <= level + SLACK
-            assert explorer.threads <= threads + 2
+            until(lambda: explorer.resident <= level + SLACK)
+            until(lambda: explorer.threads <= threads + IDLE)
             assert len(explorer.uploads) <= 8
             assert all(len(list(own.iterdir())) == 1 for own in explorer.uploads)
             assert httpx.get(f"{explorer.address}/api/phase/map", timeout=5).status_code == 200
