@@ -80,6 +80,13 @@ def test_eigenvalues(few: CapacityReport, figures: dict[str, go.Figure]) -> None
     assert "6 of 6 are present" in figures["spectrum"].layout.meta["caption"]
 
 
+def test_eigenvalues_that_are_rounding_are_left_out() -> None:
+    flat = report(torch.randn(20, 3, generator=torch.Generator().manual_seed(0)) @ torch.ones(3, 8))
+    assert flat.rank == 1
+    values, _ = dict(report_figures(flat))["spectrum"].data
+    assert numbers(values.x).tolist() == [1]
+
+
 def test_many_features_become_a_density(many: CapacityReport) -> None:
     (cells,) = dict(report_figures(many))["norm"].data
     assert cells.type == "heatmap"

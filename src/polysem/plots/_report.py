@@ -52,8 +52,8 @@ def histogram(report: CapacityReport) -> go.Figure:
     return styled(
         figure,
         title="Capacity of every feature",
-        caption="1 is a dimension of its own. Beside it: random directions with the same norms "
-        "and Gaussian rows with the same second moments.",
+        caption="How many features own how much: 1 is a dimension of its own. Lines: what chance gives, for random "
+        "directions with the same norms, and for Gaussian rows that use each direction as much (same second moments).",
         x="capacity C",
         y="features per bin",
         height=420,
@@ -75,7 +75,7 @@ def _norms(report: CapacityReport, labels: Sequence[str] | None) -> go.Figure:
     return styled(
         figure,
         title="Norm and capacity",
-        caption="Whether long rows own more: without structure, capacity goes with the squared norm (slope 2).",
+        caption="Whether long features own more: without structure, capacity goes with the squared norm (slope 2).",
         x="norm |W<sub>i</sub>|" + (" (after the norm policy)" if report.norm != "raw" or report.scaled else ""),
         y="capacity C",
         height=420,
@@ -85,6 +85,7 @@ def _norms(report: CapacityReport, labels: Sequence[str] | None) -> go.Figure:
 def _spectrum(report: CapacityReport) -> go.Figure:
     eigenvalues = report.singular_values.square()
     shown = (eigenvalues > 0) & eigenvalues.isfinite()
+    shown[report.rank :] = False  # rounding, many decades below
     direction = shown.nonzero()[:, 0] + 1
     figure = go.Figure()
     figure.add_scatter(
@@ -103,9 +104,9 @@ def _spectrum(report: CapacityReport) -> go.Figure:
         figure.update_yaxes(log_axis(float(eigenvalues[shown].min()), float(eigenvalues[shown].max())))
     return styled(
         figure,
-        title="Directions",
-        caption=f"How unequally the directions are used: flat for random directions; {report.rank:,} of "
-        f"{report.d_hidden:,} are present beyond rounding.",
+        title="How much each direction is used",
+        caption=f"Eigenvalues of WᵀW: nearly equal for many random directions, steep where a few directions dominate. "
+        f"{report.rank:,} of {report.d_hidden:,} are present beyond rounding.",
         x="direction, by falling eigenvalue",
         y="eigenvalue of M = WᵀW",
         height=420,

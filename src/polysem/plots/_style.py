@@ -55,8 +55,9 @@ def log_axis(low: float, high: float) -> dict[str, Any]:
     decades = math.log10(high) - math.log10(low)
     if decades < 1.5:
         even = (low * 10 ** (decades * step / 3) for step in range(4))
-        digits = 1 if decades > 0.3 else 3
-        return {"type": "log", "tickvals": sorted({float(f"{value:.{digits}e}") for value in even}), "tickformat": "~g"}
+        digits = 1 if decades > 0.3 else max(3, math.ceil(-math.log10(max(decades, 1e-12))) + 1)
+        tickvals = sorted({float(f"{value:.{digits}e}") for value in even})
+        return {"type": "log", "tickvals": tickvals, "tickformat": f".{max(6, digits + 1)}~g"}
     return {"type": "log", "dtick": math.ceil(decades / 4), "exponentformat": "power"}
 
 

@@ -20,7 +20,7 @@ _WIDE = 30.0
 
 
 def sweep_figure(dataset: "xr.Dataset", output: str, across: str, down: str = "") -> go.Figure:
-    """Means of an output over the computed cells: a map where two dimensions are given, else a line with its range.
+    """Means of an output over the computed cells: a map if two dimensions are given, else with their range.
 
     Args:
         dataset: the store of a sweep, as `sweeps.run` returns it or `xarray.open_zarr` opens it.
@@ -47,6 +47,7 @@ def sweep_figure(dataset: "xr.Dataset", output: str, across: str, down: str = ""
     figure = go.Figure()
     over = f", mean over {' and '.join(rest)}" if rest else ""
     x, y = _values(dataset, across), _values(dataset, down) if down else None
+    numeric = np.issubdtype(x.dtype, np.number)
     if y is not None:
         mean = data.mean(rest).transpose(down, across).to_numpy()
         figure.add_heatmap(
@@ -61,16 +62,19 @@ def sweep_figure(dataset: "xr.Dataset", output: str, across: str, down: str = ""
         figure.update_yaxes(type="category")
     else:
         low, high = data.min(rest).to_numpy(), data.max(rest).to_numpy()
-        numeric = np.issubdtype(x.dtype, np.number)
         places: Any = x if numeric else _texts(x)
+        mean = data.mean(rest).to_numpy()
         plain = {"mode": "lines", "line": {"width": 0}, "showlegend": False, "hoverinfo": "skip"}
-        figure.add_scatter(x=places, y=low, **plain)
-        figure.add_scatter(x=places, y=high, fill="tonexty", fillcolor=_BAND, **plain)
+        if numeric:
+            figure.add_scatter(x=places, y=low, **plain)
+            figure.add_scatter(x=places, y=high, fill="tonexty", fillcolor=_BAND, **plain)
         figure.add_scatter(
             x=places,
-            y=data.mean(rest).to_numpy(),
-            mode="lines+markers",
+            y=mean,
+            mode="lines+markers" if numeric else "markers",
             line={"color": FIRST},
+            marker={"color": FIRST, "size": 6 if numeric else 10},
+            error_y={"array": high - mean, "arrayminus": mean - low, "visible": bool(rest) and not numeric},
             name="mean",
             hovertemplate=f"{escaped(across)} %{{x}}<br>%{{y:.4g}}<extra></extra>",
             showlegend=False,
@@ -79,11 +83,11 @@ def sweep_figure(dataset: "xr.Dataset", output: str, across: str, down: str = ""
             figure.update_xaxes(log_axis(float(x.min()), float(x.max())))
         elif not numeric:
             figure.update_xaxes(type="category")
+    spread = f" The {'band' if numeric else 'bar'} reaches from the least to the largest." if rest and y is None else ""
     return styled(
         figure,
         title=f"{output} of the sweep",
-        caption=f"What the computed cells of the sweep say of {output}{over}."
-        + (" The band reaches from the least to the largest." if rest and y is None else ""),
+        caption=f"What the computed cells of the sweep say of {output}{over}.{spread}",
         x=escaped(across),
         y=escaped(down or output),
         height=460,
