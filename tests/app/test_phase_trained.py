@@ -23,6 +23,7 @@ ASKED = {"who": "quadratic", "cells": 4}
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> FastAPI:
     monkeypatch.setattr(view, "_kept", Kept(2))
+    monkeypatch.setattr("polysem.app._work.SAY_EVERY", 0.0)  # however fast the machine
     config = ExploreConfig()
     return create_app(config, access_of(config))
 
