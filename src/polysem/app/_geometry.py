@@ -37,7 +37,7 @@ def train(asked: Annotated[Watched, Query()], request: Request) -> Response:
         return {name: every[name] for name in FIGURES}
 
     def work(emit: Emit) -> None:
-        known = "not known in theory" if optimum is None else f"{optimum:.4g}"
+        known = "theory knows none for this model" if optimum is None else f"{optimum:.4g}"
         sender = Sender(emit, asked, figures, (("known optimum of the loss", known),))
         sender.end(live(config, sender), CODE.format(config=config))
 

@@ -125,14 +125,15 @@ class Sender:
     def _facts(self, moment: Moment, closely: bool) -> list[tuple[str, str]]:
         counts = [moment.counts(kind).tolist() for kind in FeatureClass]
         each = [" / ".join(map(str, start)) for start in zip(*counts, strict=True)]
+        index = ", ".join(f"{one:.3f}" for one in moment.polysemanticity.tolist())
         said = [
             ("step", f"{moment.step} of {self._asked.steps}"),
             ("loss of each start", ", ".join(f"{loss:.4g}" for loss in moment.loss.tolist())),
-            ("ignored / impure / pure in each start", ", ".join(each)),
-            ("polysemanticity", ", ".join(f"{index:.3f}" for index in moment.polysemanticity.tolist())),
+            ("ignored / impure / pure features of each start", ", ".join(each)),
+            ("polysemanticity of each start, mean 4 C (1 − C)", index),
         ]
         if closely:
-            said.append((f"shapes in start {self._asked.looked_at + 1}", _shapes(moment, self._asked.looked_at)))
+            said.append((f"shapes of start {self._asked.looked_at + 1}", _shapes(moment, self._asked.looked_at)))
         return said
 
 

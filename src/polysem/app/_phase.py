@@ -56,8 +56,9 @@ def _map() -> Response:
         result.optimum.capacity,
         POINTS,
         "Who gets the dimension",
-        "Two features, one dimension. Below the lower line feature 2 owns nothing, above the upper one all of it, "
-        "between them they share. Click anywhere.",
+        "Colour: how much of the dimension feature 2 owns (grey: less than 0.05; orange: more than 0.95). Below the "
+        "lower white line it owns nothing, above the upper one all, between them both share; up to F = 3 the more "
+        "important feature takes all. Click anywhere: the ring is the place whose curves stand beside the map.",
     )
     return Shown({"map": figure}, numbers={"points": [asdict(point) for point in POINTS]}).response()
 
@@ -71,7 +72,7 @@ def show_place(place: Annotated[Place, Query()]) -> Response:
     facts = (
         ("phase", SAYS[code]),
         ("capacities at the optimum", f"C₁ = {capacity[0]:.4f}, C₂ = {capacity[1]:.4f}"),
-        ("marginal benefits there", f"{benefit[0]:.4g} and {benefit[1]:.4g}"),
+        ("marginal benefits there", f"{benefit[0]:.4g} of feature 1, {benefit[1]:.4g} of feature 2"),
         ("price of the dimension μ", f"{float(result.optimum.price):.4g}"),
     )
     numbers: dict[str, object] = {"capacity": capacity, "benefit": benefit, "price": float(result.optimum.price)}

@@ -76,7 +76,7 @@ def show_place(asked: Annotated[TrainedPlace, Query()]) -> Response:
     config = asked.config
     found = _kept.get(config)
     if found is None:
-        raise HTTPException(404, "These models are not kept; choose again who answers.")
+        raise HTTPException(404, "These models are not kept; choose again what the map shows.")
     row, column = found.nearest(asked.kurtosis, asked.ratio)
     kurtosis, ratio = float(found.kurtosis[column]), float(found.ratio[row])
     p, loss = float(found.feature_probability[column]), float(found.loss[row, column])

@@ -35,7 +35,7 @@ def live_figures(
     """
     figures = {
         "embedding": _embedding_figure(config, moment),
-        "capacity": _capacity_figure(config),
+        "capacity": _capacity_figure(config, shown),
         "gram": _gram_figure(moment, shown),
         "loss": _loss_figure(config, tuple(references)),
         "index": _index_figure(config),
@@ -120,8 +120,8 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
     styled(
         figure,
         title="Where each feature points",
-        caption="A panel for each start, a spoke for each feature, from grey (ignored) over blue and green (shared) to "
-        f"orange (a dimension of its own).{seen}",
+        caption="A panel for each random start, a spoke for each feature. Its tip tells its capacity: grey (ignored), "
+        f"violet over blue and green to yellow (it shares), orange (a dimension of its own).{seen}",
         x="direction 1",
         y="direction 2",
         height=60 + 300 * rows,
@@ -146,7 +146,7 @@ def _embedding_figure(config: LiveConfig, moment: Moment) -> go.Figure:
     return figure
 
 
-def _capacity_figure(config: LiveConfig) -> go.Figure:
+def _capacity_figure(config: LiveConfig, shown: int) -> go.Figure:
     figure = go.Figure()
     figure.add_bar(
         x=[str(feature + 1) for feature in range(config.n_features)],
@@ -169,8 +169,9 @@ def _capacity_figure(config: LiveConfig) -> go.Figure:
     listed = ", ".join(f"{name} {value}" for name, value in POLYTOPES.items())
     return styled(
         figure,
-        title="How much capacity each feature has",
-        caption=f"Lines mark what a corner of a polytope has: {listed}. Orange: a dimension of its own; grey: ignored.",
+        title=f"How much of a dimension each feature owns in start {shown + 1}",
+        caption=f"1 (orange) is a dimension of its own; grey: ignored. Lines mark what each corner of a regular shape "
+        f"owns: {listed}.",
         x="feature, by falling importance" if config.decay < 1 else "feature",
         y="capacity C",
         height=360,
@@ -181,9 +182,9 @@ def _gram_figure(moment: Moment, shown: int) -> go.Figure:
     return cosine_figure(
         moment.W[shown],
         moment.blocks(shown),
-        title="Who interferes with whom",
+        title=f"Who interferes with whom in start {shown + 1}",
         caption="Cosines between features, sorted by block: features of different blocks are orthogonal (white) and "
-        "do not disturb each other. Ignored features are left out.",
+        "do not disturb each other. Blue: they point the same way, red: opposite ways. Ignored features are left out.",
     )
 
 

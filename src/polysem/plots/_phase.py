@@ -10,7 +10,7 @@ from polysem.features import SparseFeatures, SparseSign
 from polysem.plots._style import CAPACITY_SCALE, array, styled
 from polysem.studies import PhaseDiagram, Point, TrainedPhases, architecture
 
-LABEL_PLACES = {"A": "bottom right", "B": "top right", "C": "top center", "F": "bottom right"}
+LABEL_PLACES = {"A": "bottom right", "B": "top center", "C": "top center", "F": "bottom right"}
 """Where the letters of points stand that lie on a boundary or near it."""
 
 TRAINED_SAYS = {
@@ -124,8 +124,8 @@ def phase_map(
         y=[point.ratio for point in points],
         text=[point.name for point in points],
         mode="markers+text",
-        textposition=[LABEL_PLACES.get(point.name, "middle right") for point in points],
-        textfont={"color": "#ffffff", "size": 15},
+        textposition=[LABEL_PLACES.get(point.name, "top right") for point in points],
+        textfont={"color": "#ffffff", "size": 16, "weight": "bold", "shadow": "0 0 3px #000000"},
         marker={"color": "#ffffff", "size": 8, "line": {"color": "#000000", "width": 1}},
         hovertext=[f"{point.name}: {point.says}" for point in points],
         hoverinfo="text",
@@ -133,6 +133,7 @@ def phase_map(
     )
     # A second axis along the top names the density that has this kurtosis.
     figure.add_scatter(x=[None], y=[None], xaxis="x2", showlegend=False, hoverinfo="skip")
+    chance = "p = 1/F (±1 features)" if law is SparseSign else "p (uniform features)"
     densities = [0.8, 0.5, 0.2, 0.1, 0.05] if law is SparseSign else [0.6, 0.4, 0.2, 0.1, 0.05]
     styled(figure, title=title, caption=caption, x="kurtosis F", y="relative importance v₂/v₁", height=460)
     figure.update_layout(
@@ -144,7 +145,7 @@ def phase_map(
             "tickangle": 0,
             "tickvals": law(torch.tensor(densities)).kurtosis.tolist(),
             "ticktext": [f"{p:g}" for p in densities],
-            "title": {"text": f"density p {'= 1/F of ±1' if law is SparseSign else 'of uniform'} features"},
+            "title": {"text": f"active with chance {chance}"},
         },
         margin={"t": 60},
     )

@@ -46,8 +46,9 @@ def pair_curves_drawing(result: PairCurves) -> Drawing:
     return _pair_drawing(
         [*_pair_traces(result.first_capacity, result.benefit, (optimum,)), line],
         title=f"F = {result.kurtosis:.3g}, v₂/v₁ = {result.ratio:.3g}",
-        caption="What the next bit of capacity would save on each feature. Where both share the dimension the curves "
-        "meet at the optimum, at the price μ; a feature that has it all has the higher curve to the end.",
+        caption="What the next bit of capacity would save on each feature; to the right feature 1 has more, feature 2 "
+        "less. Where both share at the optimum, it lies where the curves meet; where one has all, its curve ends "
+        "above the other's. The price μ is what a little more than the one dimension would save.",
         height=460,
     )
 
@@ -134,8 +135,11 @@ def stack_drawing(result: Stack) -> Drawing:
     slider: dict[str, Any] = {"sliders": [_slider(result, start)]} if several else {}
     return drawing(
         [*curves, circles, line],
-        caption=f"{filled} fills the curves from above, and all partly represented features sit at "
-        "one height, the price μ; those whose curve ends above it are pure, those that start below it ignored.",
+        title="What the next bit of capacity saves on each feature",
+        caption="A curve for each feature, the first blue, the last yellow; a circle where the best division puts it. "
+        f"{filled} fills falling curves (F above 3) from above: all partly represented features sit at one height, "
+        "the price μ; those whose curve ends above it are pure, those that start below it ignored. Where curves rise "
+        "(F below 3), features get whole dimensions, one after another.",
         x="capacity C of a feature",
         y="marginal benefit −dL/dC",
         height=680,

@@ -35,6 +35,7 @@ def _loss(result: Width) -> Drawing:
     }
     return drawing(
         [curve, attained],
+        title="Loss",
         caption="The lowest loss that each width allows; at whole widths an embedding attains it.",
         x="width D in dimensions",
         y="optimal loss L*",
@@ -63,8 +64,9 @@ def _price(result: Width) -> Drawing:
         )
     return drawing(
         traces,
+        title="What more width buys",
         caption="The price μ is what the next bit of width buys, the gain what the next whole dimension does: less, "
-        "because the price falls on the way.",
+        "where the price falls on the way (F above 3).",
         x="width D in dimensions",
         y="loss per dimension",
         height=400,
@@ -89,7 +91,9 @@ def _kinds(result: Width) -> Drawing:
     ]
     return drawing(
         bars,
-        caption="How many features are pure, impure (polysemantic) and ignored at each width.",
+        title="Kinds of features",
+        caption="How many features are pure (a dimension of their own), impure (they share: polysemantic) and ignored "
+        "at each width.",
         x="width D in dimensions",
         y="number of features",
         height=400,

@@ -3,21 +3,22 @@ import { element, number } from "./parts.js";
 import { ARCHITECTURES, controlsOf, player } from "./live.js";
 
 export const title = "Interventions";
-export const lead = "The same kind of network, trained and then changed: a penalty κ on shared capacity makes features monosemantic, and features can be masked. Both cost loss. How much?";
+export const lead = "The same kind of network as under Geometry, trained and then changed: a penalty on sharing makes features monosemantic (each has a dimension of its own or none), and features can be masked, so that the others have more room. Both cost loss. How much?";
+export const words = ["feature", "capacity C", "pure, impure, ignored", "penalty κ", "importance v", "kurtosis F", "marginal benefit, returns", "quadratic model", "autoencoder", "start"];
 export const defaults = {
   architecture: "quadratic", n_features: 6, d_hidden: 2, feature_probability: 0.1, kurtosis: "", decay: 0.9, n_seeds: 2, shown: 1, seed: 0, steps: 400, turn: 30, tilt: 20,
   share: 0, masked: "",
 };
 
 export function mount(root, state, { keep, tell }) {
-  const share = number("share", { label: "penalty κ on sharing (1: enough to make every curve of returns concave, so that sharing never pays)", min: 0.001, max: 1, log: true }, state, changed);
+  const share = number("share", { label: "penalty κ Σ C (1 − C) on sharing: κ as a part of what is always enough (at 1 no feature's returns diminish any more, and sharing never pays)", min: 0.001, max: 1, log: true }, state, changed);
   share.classList.add("wide");
   const none = element("button", { type: "button", id: "no-penalty", onclick: () => {
     state.share = 0;
     share.show();
     changed();
   } }, "No penalty");
-  const features = element("div", { class: "row", role: "group", "aria-label": "Features to keep", id: "features" });
+  const features = element("div", { class: "row", role: "group", "aria-label": "Features to mask", id: "features" });
   const shape = controlsOf({ architectures: Object.keys(ARCHITECTURES), most: 20, defaults }, state, {
     tell,
     changed: (name) => {
@@ -29,7 +30,7 @@ export function mount(root, state, { keep, tell }) {
     path: "/api/interventions/train", figures: ["embedding", "capacity", "loss", "index"], keep, tell,
     controls: [
       element("div", { class: "controls" }, share, none),
-      element("p", {}, "Features (press one to mask it, or click its bar; masked ones are trained without):"), features, ...shape,
+      element("p", {}, "Mask features: press their numbers, or click their bars. The model is then trained without them."), features, ...shape,
     ],
   });
 

@@ -1,12 +1,12 @@
 // A training that is watched: its answers come line by line and are drawn one by one; pause, step, stop, restart.
 import { narrowed, solid } from "./solid.js";
 import { sparsity } from "./sparsity.js";
-import { choice, copyButton, element, facts, figurePlace, number, readLines } from "./parts.js";
+import { choice, copyButton, element, facts, figurePlace, number, readLines, statusLine } from "./parts.js";
 
 export const ARCHITECTURES = {
-  quadratic: "quadratic model", "tied relu": "autoencoder, ReLU (tied)", "untied relu": "autoencoder, ReLU (untied)",
-  "tied identity": "autoencoder, linear (tied)", "untied identity": "autoencoder, linear (untied)", "tied abs": "autoencoder, |x| (tied)",
-  "tied gelu": "autoencoder, GELU (tied)", "tied softplus": "autoencoder, softplus (tied)", "tied square": "autoencoder, x² (tied)", "untied square": "autoencoder, x² (untied)",
+  quadratic: "quadratic model", "tied relu": "ReLU autoencoder, tied", "untied relu": "ReLU autoencoder, untied",
+  "tied identity": "linear autoencoder, tied", "untied identity": "linear autoencoder, untied", "tied abs": "|x| autoencoder, tied",
+  "tied gelu": "GELU autoencoder, tied", "tied softplus": "softplus autoencoder, tied", "tied square": "x² autoencoder, tied", "untied square": "x² autoencoder, untied",
 };
 const BETWEEN = 40; // milliseconds from one drawing to the next, at least
 const still = window.matchMedia("(prefers-reduced-motion: reduce)"); // then only what has come last is drawn
@@ -31,9 +31,9 @@ export function controlsOf({ architectures, most = 60, defaults }, state, { chan
     ...rarity.controls,
   ];
   const others = known({
-    decay: { label: "importance of each beside the one before", min: 0.3, max: 1, step: 0.01 },
-    n_seeds: { label: "starts side by side", min: 1, max: 4, step: 1, whole: true },
-    shown: { label: "start to look at closely", min: 1, max: 4, step: 1, whole: true },
+    decay: { label: "importance of each feature, over that of the one before", min: 0.3, max: 1, step: 0.01 },
+    n_seeds: { label: "random starts, side by side", min: 1, max: 4, step: 1, whole: true },
+    shown: { label: "start whose features are shown one by one", min: 1, max: 4, step: 1, whole: true },
     seed: { label: "seed", min: 0, max: 100, step: 1, whole: true },
     steps: { label: "steps of training", min: 50, max: 3000, step: 50, whole: true },
   });
@@ -49,7 +49,8 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
   solid(places.embedding, state, keep);
   for (const name of ["gram", "loss", "index"]) if (places[name]) places[name].plot.seen = (figure) => narrowed(figure, places[name].plot);
   const list = element("dl", { class: "facts", id: "facts" });
-  const status = element("p", { id: "status", role: "status" });
+  const [status, tellStatus] = statusLine();
+  const before = element("span", { class: "lead" });
   const button = (name, text, act) => element("button", { type: "button", id: name, onclick: act }, text);
   const buttons = {
     pause: button("pause", "Pause", () => (mode === "running" ? pause() : go())),
@@ -61,7 +62,7 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
   const [copy, shownCode] = copyButton(() => code);
   root.append(
     ...controls,
-    element("div", { class: "row", role: "group", "aria-label": "Training" }, ...Object.values(buttons)), status,
+    element("div", { class: "row", role: "group", "aria-label": "Training" }, ...Object.values(buttons)), element("div", { class: "row said" }, status, before),
     element("div", { class: "plots" }, ...Object.values(places)), list, element("div", { class: "row" }, copy), shownCode,
   );
 
@@ -82,7 +83,8 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
     buttons.pause.disabled = mode === "ended" || mode === "stopped";
     buttons.step.disabled = mode !== "paused";
     buttons.stop.disabled = mode === "ended" || mode === "stopped";
-    status.textContent = text;
+    tellStatus(text);
+    before.textContent = "";
   }
   function end() {
     stream?.abort();
@@ -96,7 +98,9 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
       await readLines(path, { ...asked, from_step: received + 1 }, here.signal, (answer) => {
         if (here.signal.aborted) return;
         if ("before" in answer) {
-          if (mode === "running") status.textContent = received < 0 ? `The model is trained first: step ${answer.before}.` : "The training catches up.";
+          if (mode !== "running") return;
+          tellStatus(received < 0 ? "The model is trained first, as it is; then it is changed." : "The training catches up.");
+          before.textContent = received < 0 ? `Step ${answer.before}` : "";
           return;
         }
         received = answer.step;
@@ -132,7 +136,7 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
     run += 1;
     end();
     for (const name of COURSES) if (places[name]?.plot.figure) places[name].draw(places[name].plot.figure);
-    become("paused", "Paused: nothing is computed.");
+    become("paused", root.dataset.step ? "Paused: nothing is computed." : "Paused before the first step: there is nothing to show yet.");
   }
   function step() {
     single = true;
@@ -180,7 +184,8 @@ export function player(root, state, { path, figures, keep, tell, controls }) {
     facts(list, [...said]);
     if (answer.figures) await Promise.all(Object.entries(answer.figures).map(([name, figure]) => places[name].draw(figure)));
     else await Promise.all(Object.entries(answer.changes).map(([name, changes]) => places[name].change(changes, later || (COURSES.includes(name) && !wanted))));
-    if (mode === "running") status.textContent = "The model trains.";
+    if (mode === "running") tellStatus("The model trains.");
+    before.textContent = "";
     if (!later) root.dataset.step = answer.step;
   }
   function changed() {

@@ -1,5 +1,6 @@
 // Which view is open, its address, and the theme.
 import { element, recolour } from "./parts.js";
+import { words } from "./words.js";
 import * as phase from "./phase.js";
 import * as allocation from "./allocation.js";
 import * as geometry from "./geometry.js";
@@ -34,7 +35,7 @@ function open() {
   document.title = `${view.title} · polysem`;
   const error = element("p", { class: "error", role: "alert" });
   const body = element("div");
-  place.replaceChildren(element("h1", {}, view.title), element("p", { class: "lead" }, view.lead), error, body);
+  place.replaceChildren(element("h1", {}, view.title), element("p", { class: "lead" }, view.lead), words(view.words), error, body);
   const tell = (problem) => { error.textContent = problem ? problem.message : ""; };
   const keep = () => { if (body.isConnected) history.replaceState(null, "", addressOf(name, state)); }; // not of a view that was left
   leave = view.mount(body, state, { keep, tell }) || (() => {});

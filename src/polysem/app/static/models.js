@@ -1,9 +1,10 @@
 // Your model: a file is chosen or brought, one of its matrices measured, and its features looked at.
-import { ask, choice, copyButton, element, facts, figurePlace, number, readLines } from "./parts.js";
+import { ask, choice, copyButton, element, facts, figurePlace, number, readLines, statusLine } from "./parts.js";
 import { sweep } from "./sweep.js";
 
 export const title = "Your model";
-export const lead = "How the features of your own weights share their dimensions, beside what random directions would give. Files stay on the machine where the explorer runs; nothing in them is executed.";
+export const lead = "Choose a file, then one of its matrices, and say whether its rows or its columns are features (such as tokens, neurons or dictionary elements). You see how much of a dimension each of them owns, its capacity C, beside what random directions would give. Files stay on the machine where the explorer runs; nothing in them is executed.";
+export const words = ["feature", "capacity C", "pure, impure, ignored", "null", "rank, efficiency", "effective dimension", "rows beyond precision"];
 export const defaults = {
   file: "", tensor: "", features: "rows", norm: "raw", draws: 8, seed: 0, labels: "", feature: "",
   output: "", across: "", down: "",
@@ -12,6 +13,7 @@ const NORMS = [["raw", "as they are"], ["unit", "each divided by its norm"]];
 const MATRIX = ["file", "tensor", "features", "norm", "draws", "seed", "labels", "feature"];
 const size = (bytes) => (bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`);
 const many = (n) => n.toLocaleString("en");
+const counted = (n, one, more) => `${many(n)} ${n === 1 ? one : more}`;
 
 export function mount(root, state, { keep, tell }) {
   let code = "";
@@ -22,23 +24,24 @@ export function mount(root, state, { keep, tell }) {
   const upload = element("input", { type: "file", id: "upload", accept: ".safetensors,.pt,.pth,.bin,.npy,.npz,.onnx,.txt,.json" });
   const where = element("p", { id: "where" });
   const matrices = element("div", { id: "matrices" });
-  const status = element("p", { id: "status", role: "status" });
+  const [status, tellStatus] = statusLine();
   const progress = element("progress", { max: 1, value: 0, "aria-label": "measured so far" });
-  const cancel = element("button", { type: "button", id: "cancel", onclick: () => { stop(); status.textContent = "Cancelled: nothing is computed."; } }, "Cancel");
-  const going = element("div", { class: "row", hidden: true }, progress, cancel);
+  const percent = element("span");
+  const cancel = element("button", { type: "button", id: "cancel", onclick: () => { stop(); tellStatus("Cancelled: nothing is computed."); } }, "Cancel");
+  const going = element("div", { class: "row", hidden: true }, progress, percent, cancel);
   const result = element("div", { id: "result", hidden: true });
   const [copy, shown] = copyButton(() => code);
   const again = () => { keep(); if (state.tensor) measure(); };
   const settings = element("details", {}, element("summary", {}, "How it is measured"),
     element("div", { class: "controls" },
       choice("norm", "norms of the features", NORMS, state, again),
-      number("draws", { label: "random matrices of each null", min: 2, max: 64, step: 1, whole: true }, state, later),
+      number("draws", { label: "random matrices to compare with, of each kind", min: 2, max: 64, step: 1, whole: true }, state, later),
       number("seed", { label: "seed of the random matrices", min: 0, max: 100, step: 1, whole: true }, state, later)));
   root.append(
     element("div", { class: "controls" },
       element("div", { class: "control" }, element("label", { for: "control-file" }, "file"), file),
-      element("div", { class: "control" }, element("label", { for: "upload" }, "or one from elsewhere, kept until the explorer ends"), upload),
-      element("div", { class: "control" }, element("label", { for: "control-labels" }, "names of the features, one a line (.txt) or a vocabulary (.json)"), labels)),
+      element("div", { class: "control" }, element("label", { for: "upload" }, "or upload one, which is kept until the explorer ends"), upload),
+      element("div", { class: "control" }, element("label", { for: "control-labels" }, "names of the features, if there are: one a line (.txt) or a vocabulary (.json)"), labels)),
     settings, where, matrices, status, going, result,
   );
 
@@ -46,17 +49,18 @@ export function mount(root, state, { keep, tell }) {
   const list = element("dl", { class: "facts", id: "facts" });
   const places = { capacity: figurePlace("capacity", 420), norm: figurePlace("norm", 420), spectrum: figurePlace("spectrum", 420) };
   const purest = element("div", { class: "plots", id: "purest" });
-  const partners = element("section", { id: "partners", "aria-live": "polite" });
-  const asked = element("input", { id: "feature", type: "text", size: 14, "aria-label": "feature, by number or label" });
+  const partners = element("section", { id: "partners", "aria-label": "Partners of a feature", tabindex: "-1" });
+  const owns = element("p", { "aria-live": "polite" });
+  const asked = element("input", { id: "feature", type: "text", size: 14 });
   const every = element("a", { download: "polysem-features.csv" }, "All features as CSV");
   const question = element("form", { class: "row", onsubmit: (event) => { event.preventDefault(); ofFeature(asked.value.trim()); } },
-    element("label", { for: "feature" }, "Partners of feature"), asked, element("button", { type: "submit" }, "Show"));
+    element("label", { for: "feature" }, "Partners of the feature with this number or name"), asked, element("button", { type: "submit" }, "Show"));
   const measured = [verdict, element("div", { class: "plots" }, places.capacity, places.norm), list,
-    element("h2", {}, "Most and least pure features"), element("p", {}, "A feature owns at most 1 dimension; beside its capacity stands what it would own if all directions were random. Click one to see with whom it shares."),
+    element("h2", {}, "Most and least pure features"), element("p", {}, "A feature owns at most 1 dimension; beside its capacity stands what it would own if all directions were random. Press one to see with whom it shares."),
     purest, question, partners, element("div", { class: "plots" }, places.spectrum), element("div", { class: "row" }, copy, every), shown];
   places.norm.onfirst = (plot) => plot.on("plotly_click", (event) => {
     const row = event.points[0].customdata;
-    if (row !== undefined) ofFeature(String(row));
+    if (row !== undefined) pressed(String(row));
   });
 
   const query = (names) => Object.fromEntries(names.map((name) => [name, state[name]]));
@@ -86,9 +90,10 @@ export function mount(root, state, { keep, tell }) {
         if ("progress" in answer) {
           going.hidden = false;
           progress.value = answer.progress;
-          status.textContent = `Measured: ${Math.round(100 * answer.progress)} %.`;
+          percent.textContent = `${Math.round(100 * answer.progress)} %`;
+          tellStatus("Computing.");
         } else {
-          status.textContent = "";
+          tellStatus("");
           taken = take(answer);
         }
       });
@@ -97,6 +102,8 @@ export function mount(root, state, { keep, tell }) {
       if (here.signal.aborted) return false;
       stop();
       status.textContent = "";
+      if (here.signal.aborted) return;
+      tellStatus("");
       tell(error);
       return false;
     }
@@ -111,14 +118,14 @@ export function mount(root, state, { keep, tell }) {
     const { folder, left_out: leftOut } = answer.numbers;
     files = answer.numbers.files;
     where.textContent = folder === null
-      ? "The explorer was started without a folder to open from: `polysem explore --models FOLDER` gives it one. Until then, bring a file."
-      : `${files.length ? "Listed is" : "Nothing was found of"} what can be opened below ${folder}${leftOut ? ", its first part: there is more" : ""}.`;
+      ? "The explorer was started without a folder to open from: `polysem explore --models FOLDER` gives it one. Until then, upload a file."
+      : `${files.length ? "The list holds the weights, sweeps and labels" : "No weights, sweeps or labels that can be opened were"} found below ${folder}${leftOut ? ", the first of them: there are more" : ""}.`;
     const of = (kind, brought) => files.filter((one) => one.kind === kind && one.name.startsWith("upload:") === brought);
     const option = (one) => element("option", { value: one.name }, one.size ? `${one.name.replace(/^upload:.*\//, "")} (${size(one.size)})` : one.name);
     const group = (label, found) => (found.length ? [element("optgroup", { label }, ...found.map(option))] : []);
     file.replaceChildren(element("option", { value: "" }, "choose a file"),
       ...group("weights", of("weights", false)), ...group("finished sweeps", of("sweep", false)), ...group("uploaded", of("weights", true)));
-    labels.replaceChildren(element("option", { value: "" }, "none: features have numbers"),
+    labels.replaceChildren(element("option", { value: "" }, "none: numbers from 0 on"),
       ...group("labels", of("labels", false)), ...group("uploaded", of("labels", true)));
     file.value = state.file;
     labels.value = state.labels;
@@ -143,14 +150,14 @@ export function mount(root, state, { keep, tell }) {
         Object.assign(state, { tensor: one.name, features, feature: "" });
         again();
       },
-    }, `${many(n)} features in ${many(d)} dimensions`);
+    }, `${counted(n, "feature", "features")} in ${counted(d, "dimension", "dimensions")}`);
     matrices.replaceChildren(
-      element("p", {}, `${leftOut ? "The first " : ""}${many(found.length)} ${found.length === 1 ? "matrix" : "matrices"} (${format})${leftOut ? `, without ${many(leftOut)} more` : ""}${skipped ? `, and ${many(skipped)} other entries` : ""}. Which side holds the features, you must say: neither shape nor name tells.`),
+      element("p", {}, `${leftOut ? "The first " : ""}${counted(found.length, "matrix", "matrices")} (${format})${leftOut ? `, without ${many(leftOut)} more` : ""}${skipped ? `, beside ${counted(skipped, "entry that is", "entries that are")} no matrix` : ""}. Press what you want measured. Which side holds the features you must say, since neither shape nor name tells: of an nn.Embedding the rows, of a decoder that is an nn.Linear the columns.`),
       element("div", { class: "scroll" }, element("table", {},
         element("thead", {}, element("tr", {}, ...["matrix", "stored", "rows are features", "columns are features"].map((text) => element("th", { scope: "col" }, text)))),
         element("tbody", {}, ...found.map((one) => element("tr", {},
           element("th", { scope: "row" }, one.name), element("td", {}, `${many(one.shape[0])} × ${many(one.shape[1])}, ${one.dtype}`),
-          element("td", {}, reading(one, "rows", ...one.shape)), element("td", {}, reading(one, "columns", one.shape[1], one.shape[0]))))))),
+          element("td", { "data-side": "rows are" }, reading(one, "rows", ...one.shape)), element("td", { "data-side": "columns are" }, reading(one, "columns", one.shape[1], one.shape[0]))))))),
     );
     root.dataset.opened = state.file;
     if (state.tensor) await measure();
@@ -181,7 +188,8 @@ export function mount(root, state, { keep, tell }) {
     if (state.feature !== "") await ofFeature(state.feature);
   }
   const name = (one) => (one.label === null ? `feature ${one.index}` : one.label);
-  const link = (one) => element("button", { type: "button", "data-feature": one.index, title: `row ${one.index}`, onclick: () => ofFeature(String(one.index)) }, name(one));
+  const side = () => (state.features === "columns" ? "column" : "row");
+  const link = (one) => element("button", { type: "button", "data-feature": one.index, title: `${side()} ${one.index}`, onclick: () => pressed(String(one.index)) }, name(one));
   function table(caption, header, rows) {
     return element("div", {}, element("h3", {}, caption), element("div", { class: "scroll" }, element("table", { "aria-label": caption },
       element("thead", {}, element("tr", {}, ...header.map((text) => element("th", { scope: "col" }, text)))),
@@ -191,6 +199,12 @@ export function mount(root, state, { keep, tell }) {
   function features(caption, found) {
     return table(caption, ["feature", "capacity", "if random", "norm"], found.map((one) => [link(one), digits(one.capacity), digits(one.null), digits(one.norm)]));
   }
+  // What was asked for far above stands below: it comes into sight, and has the focus where a partner was pressed that is gone.
+  async function pressed(feature) {
+    await ofFeature(feature);
+    if (document.activeElement === document.body) partners.focus({ preventScroll: true });
+    partners.scrollIntoView({ block: "nearest" });
+  }
   async function ofFeature(feature) {
     if (!feature) return;
     await lines("/api/models/partners", { ...query(MATRIX), feature }, (answer) => {
@@ -198,9 +212,9 @@ export function mount(root, state, { keep, tell }) {
       code = answer.code;
       state.feature = asked.value = String(one.index);
       keep();
-      partners.replaceChildren(
-        element("p", {}, `${name(one)}${one.label === null ? "" : ` (row ${one.index})`} owns ${digits(one.capacity)} of a dimension: so much of the sum of its squared overlaps, Σⱼ (Wᵢ·Wⱼ)², is its own square. The largest other parts:`),
-        table(`Partners of ${name(one)}`, ["partner", "cosine", "part"], found.map((other) => [link(other), (other.cosine < 0 ? "−" : "+") + Math.abs(other.cosine).toFixed(3), digits(other.share)])));
+      owns.textContent = `${name(one)}${one.label === null ? "" : ` (${side()} ${one.index})`} owns ${digits(one.capacity)} of a dimension: so much of the sum of its squared overlaps with all features, Σⱼ (Wᵢ·Wⱼ)², is that with itself. Of the rest these partners have the largest parts.`;
+      partners.replaceChildren(owns,
+        table(`Partners of ${name(one)}`, ["partner", "cosine", "part of the sum"], found.map((other) => [link(other), (other.cosine < 0 ? "−" : "+") + Math.abs(other.cosine).toFixed(3), digits(other.share)])));
       root.dataset.partner = one.index;
     });
   }
@@ -220,7 +234,7 @@ export function mount(root, state, { keep, tell }) {
     if (!upload.files.length) return;
     const [brought] = upload.files;
     tell(null);
-    status.textContent = `${brought.name} is brought.`;
+    tellStatus(`${brought.name} is being uploaded.`);
     try {
       const answer = await ask("upload", "/api/models/upload", { name: brought.name }, { method: "POST", body: brought });
       if (!answer) return;
@@ -234,7 +248,7 @@ export function mount(root, state, { keep, tell }) {
         file.dispatchEvent(new Event("change"));
       }
     } finally {
-      status.textContent = "";
+      tellStatus("");
       upload.value = "";
     }
   }));

@@ -127,6 +127,12 @@ export function choice(name, label, options, state, changed) {
   return made;
 }
 
+// A line that says what goes on, read aloud whenever that changes: so what counts on stands elsewhere.
+export function statusLine() {
+  const line = element("p", { id: "status", role: "status" });
+  return [line, (text) => { if (line.textContent !== text) line.textContent = text; }];
+}
+
 export function facts(list, entries) {
   list.replaceChildren(...entries.flatMap(([label, value]) => [element("dt", {}, label), element("dd", {}, value)]));
 }
@@ -134,6 +140,7 @@ export function facts(list, entries) {
 // Figures
 
 let template = null;
+const touched = window.matchMedia("(any-pointer: coarse)").matches; // then a drag scrolls, and no tools lie over the figure
 const drawn = new Set();
 
 function themed(layout) {
@@ -142,7 +149,7 @@ function themed(layout) {
 }
 
 function coloured(layout, text, line) {
-  const changed = { ...layout, template, font: { ...layout.font, color: text } };
+  const changed = { ...layout, template, font: { ...layout.font, color: text }, ...(touched && { dragmode: false }) };
   for (const name of Object.keys({ xaxis: 0, yaxis: 0, ...layout })) {
     if (/^[xyz]axis\d*$/.test(name)) changed[name] = { ...layout[name], gridcolor: line, linecolor: line, tickcolor: line };
   }
@@ -175,7 +182,7 @@ export function recolour() {
 // The place of a figure: heading, plot, caption, and what can be exported.
 export function figurePlace(name, height) {
   const heading = element("h2");
-  const plot = element("div", { class: "plot", id: `plot-${name}`, style: `min-height:${height}px` });
+  const plot = element("div", { class: "plot", id: `plot-${name}`, role: "img", style: `min-height:${height}px` });
   const caption = element("figcaption");
   const save = (format) => () => Plotly.downloadImage(saved(seen(plot, true)), { format, filename: `polysem-${name}`, ...SAVED, scale: 2 });
   const exports = element("div", { class: "row" },
@@ -190,7 +197,8 @@ export function figurePlace(name, height) {
     const meta = figure.layout.meta || {};
     heading.textContent = meta.title || "";
     caption.textContent = meta.caption || "";
-    const options = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] };
+    plot.setAttribute("aria-label", meta.title || name);
+    const options = { responsive: true, displaylogo: false, displayModeBar: touched ? false : "hover", modeBarButtonsToRemove: ["select2d", "lasso2d"] };
     const { data, layout } = seen(plot);
     await Plotly.react(plot, data, themed(layout), options);
     drawn.add(plot);

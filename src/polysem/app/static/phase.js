@@ -1,12 +1,13 @@
 // Phase diagram: a click puts a point, and its curves stand beside it; theory or trained models answer.
-import { ask, choice, copyButton, element, facts, figurePlace, following, number, readLines } from "./parts.js";
+import { ask, choice, copyButton, element, facts, figurePlace, following, number, readLines, statusLine } from "./parts.js";
 
 export const title = "Phase diagram";
-export const lead = "Two features compete for one dimension. How important the second is beside the first, and how heavy-tailed both are (their kurtosis F), decides who gets it.";
+export const lead = "Two features compete for one dimension of a network. What part of it a feature owns is its capacity C, from 0 (ignored) to 1 (the whole dimension). How important the second feature is beside the first, and how heavy-tailed both are (their kurtosis F, large where features are rarely active), decides who gets what.";
+export const words = ["feature", "capacity C", "importance v", "kurtosis F", "marginal benefit, returns", "price μ", "quadratic model", "autoencoder", "start"];
 export const defaults = { kurtosis: 2, ratio: 0.8, who: "theory", cells: 16 };
 
 const WHO = {
-  theory: "the quadratic model, by theory", quadratic: "the quadratic model, trained", "tied relu": "ReLU autoencoders, trained",
+  theory: "quadratic model, by theory", quadratic: "quadratic model, trained", "tied relu": "ReLU autoencoders, trained",
   "tied abs": "|x| autoencoders, trained", "tied identity": "linear autoencoders, trained",
 };
 // Around a place on logarithmic axes: a circle's corners could not be negative there.
@@ -19,18 +20,19 @@ export function mount(root, state, { keep, tell }) {
   const ring = element("div", { class: "ring", hidden: true });
   map.append(ring);
   const curves = figurePlace("curves", 460);
-  const note = element("p", { id: "note", hidden: true }, "The curves are those of the quadratic theory at the point itself, whoever answers on the map.");
+  const note = element("p", { id: "note", hidden: true }, "The first lines below tell of the nearest trained cell of the map. The curves are those of the quadratic theory, at the place itself.");
   const list = element("dl", { class: "facts", id: "facts", "aria-live": "polite" });
   const reader = readerOf(goTo);
-  const who = choice("who", "who answers on the map", Object.entries(WHO), state, chosen);
+  const who = choice("who", "model whose capacities the map shows", Object.entries(WHO), state, chosen);
   const cells = choice("cells", "grid of trained models", GRIDS, state, chosen);
   const controls = [
     number("kurtosis", { label: "kurtosis F of both features", min: 1.2, max: 40, log: true }, state, moved),
-    number("ratio", { label: "relative importance v₂/v₁", min: 0.04, max: 25, log: true }, state, moved),
+    number("ratio", { label: "importance of feature 2 beside feature 1, v₂/v₁", min: 0.04, max: 25, log: true }, state, moved),
   ];
   const progress = element("progress", { max: 1, value: 0, "aria-label": "trained so far" });
-  const status = element("p", { id: "status", role: "status" });
-  const going = element("div", { class: "row", hidden: true }, progress);
+  const percent = element("span");
+  const [status, tellStatus] = statusLine();
+  const going = element("div", { class: "row", hidden: true }, progress, percent);
   const [copy, shown] = copyButton(() => code);
   root.append(
     reader.place,
@@ -100,7 +102,7 @@ export function mount(root, state, { keep, tell }) {
     training?.abort();
     training = null;
     going.hidden = true;
-    status.textContent = "";
+    tellStatus("");
   }
   function chosen() {
     keep();
@@ -115,8 +117,9 @@ export function mount(root, state, { keep, tell }) {
     const asked = { who: state.who, cells: state.cells };
     training = here;
     progress.value = 0;
+    percent.textContent = "";
     going.hidden = false;
-    status.textContent = "Waiting for the models.";
+    tellStatus("Waiting for the models.");
     let figure = null;
     try {
       await readLines("/api/phase/trained/map", asked, here.signal, (answer) => {
@@ -124,12 +127,13 @@ export function mount(root, state, { keep, tell }) {
         if (answer.done) figure = answer.figures.map;
         else {
           progress.value = answer.progress;
-          status.textContent = `${asked.cells * asked.cells} pairs of features are trained, each from 16 starts: ${Math.round(100 * answer.progress)} %. Until then the map is as before.`;
+          percent.textContent = `${Math.round(100 * answer.progress)} %`;
+          tellStatus(`${asked.cells * asked.cells} pairs of features are trained, each from 16 starts. Until then the map is as before.`);
         }
       });
       if (here.signal.aborted) return;
       end();
-      if (!figure) throw new Error("The training was ended by the server; choose again who answers.");
+      if (!figure) throw new Error("The training was ended by the server; choose again what the map shows.");
       await draw(figure, asked);
     } catch (error) {
       if (here.signal.aborted) return;

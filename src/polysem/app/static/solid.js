@@ -67,7 +67,7 @@ export function solid(place, state, keep) {
   const { plot } = place;
   const isSolid = (figure) => figure.data.some((trace) => trace.type === "scatter3d");
   const controls = element("div", { class: "turn", hidden: true },
-    number("turn", { label: "turn the view (or drag it), in degrees", min: 0, max: 360, step: 1 }, state, turned),
+    number("turn", { label: "turn the view, in degrees (or drag the figure)", min: 0, max: 360, step: 1 }, state, turned),
     number("tilt", { label: "look from above, in degrees", min: -90, max: 90, step: 1 }, state, turned));
   plot.after(controls);
   plot.seen = (figure) => {

@@ -3,8 +3,8 @@ import { ask, element, number } from "./parts.js";
 
 const MOST = 1800; // kurtosis at the least chance on offer
 const SAID = {
-  quadratic: "The quadratic model sees F alone: below 3 returns increase, at 3 they are constant, and the most important features take a dimension each; above 3 returns diminish, and features share. p is that of features uniform on [−1, 1] while active.",
-  others: "Features are uniform on [0, 1] while active: the rarer, the larger F, at least 27/16. Rare features share dimensions.",
+  quadratic: "The quadratic model computes Σᵢ vᵢ xᵢ². It sees the kurtosis F alone: below 3 returns increase, at 3 they are constant, and the most important features take a dimension each; above 3 returns diminish, and features share. p is that of features uniform on [−1, 1] while active.",
+  others: "An autoencoder restores its inputs from D numbers. Features are uniform on [0, 1] while active: the rarer, the larger their kurtosis F, which is at least 27/16. Rare features can share dimensions, since they seldom meet.",
 };
 
 // Of `feature_probability` and `kurtosis` in the state the one that was set last counts; the other stands at its default.

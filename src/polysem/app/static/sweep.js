@@ -22,10 +22,12 @@ export function sweep(place, root, state, { keep, tell, lines }) {
       keep();
       const named = (names) => names.map((name) => [name, name]);
       const others = dimensions.filter((name) => name !== state.across);
+      const focused = document.activeElement?.id; // on a control that is replaced
       controls.replaceChildren(
         choice("output", "what was computed", named(outputs), state, () => { state.across = state.down = ""; show(); }),
-        choice("across", "across", named(dimensions), state, () => { if (state.down === state.across) state.down = ""; show(); }),
-        choice("down", "down", [["", "nothing: a line"], ...named(others)], state, show));
+        choice("across", "along the horizontal axis", named(dimensions), state, () => { if (state.down === state.across) state.down = ""; show(); }),
+        choice("down", "along the vertical axis", [["", "nothing: a single line"], ...named(others)], state, show));
+      if (focused) document.getElementById(focused)?.focus();
       await figure.draw(answer.figures.sweep);
     });
     if (whole) root.dataset.drawn = [file, state.output, state.across, state.down].join("|");
