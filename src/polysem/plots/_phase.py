@@ -68,8 +68,9 @@ def trained_phase_figure(result: TrainedPhases, points: tuple[Point, ...]) -> go
         result.trained,
         points,
         f"Who gets the dimension: {name}, trained",
-        f"{says} White lines: where sharing begins and ends by the theory of the quadratic model, from which these "
-        f"capacities differ by {float((result.trained - result.theory).abs().mean()):.2g} on average.",
+        f"{says} Colour: how much of the dimension feature 2 owns. White lines: where sharing begins and ends by the "
+        "theory of the quadratic model, from which these capacities differ by "
+        f"{float((result.trained - result.theory).abs().mean()):.2g} on average.",
         probability=result.feature_probability,
         law=architecture(result.architecture).features,
     )
