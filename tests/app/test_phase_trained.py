@@ -39,10 +39,7 @@ def trained(client: TestClient, **asked: object) -> list[dict]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
-def test_a_cell_is_that_of_the_library(
-    client: TestClient, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("polysem.app._work.SAY_EVERY", 0.0)  # however fast the training is
+def test_a_cell_is_that_of_the_library(client: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
     *said, last = trained(client, **ASKED)
     assert all(0 < line["progress"] < 1 for line in said)
     assert said

@@ -101,8 +101,6 @@ export function mount(root, state, { keep, tell }) {
     } catch (error) {
       if (here.signal.aborted) return false;
       stop();
-      status.textContent = "";
-      if (here.signal.aborted) return;
       tellStatus("");
       tell(error);
       return false;
