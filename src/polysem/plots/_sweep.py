@@ -95,7 +95,7 @@ def sweep_figure(dataset: "xr.Dataset", output: str, across: str, down: str = ""
 
 
 def sweep_outputs(dataset: "xr.Dataset") -> dict[str, tuple[str, ...]]:
-    """Each numeric output of a sweep with its dimensions, in the order of the store.
+    """Each numeric output of a sweep with its dimensions, by name: arrays of a store are listed in no order.
 
     Args:
         dataset: the store of a sweep.
@@ -111,7 +111,7 @@ def sweep_outputs(dataset: "xr.Dataset") -> dict[str, tuple[str, ...]]:
     require("status" in dataset and "stack" in dataset.sizes, "dataset", list(dataset), "the store of a sweep")
     return {
         str(name): tuple(str(dim) for dim in array.dims)
-        for name, array in dataset.data_vars.items()
+        for name, array in sorted(dataset.data_vars.items(), key=lambda one: str(one[0]))
         if name != "status" and np.issubdtype(array.dtype, np.number) and array.dims and "stack" not in array.dims
     }
 
