@@ -144,7 +144,7 @@ def test_a_measurement_that_is_overtaken_while_it_is_drawn(open_page: Open) -> N
             " await new Promise(go => setTimeout(go, 1000)); return draw(...given); }; }"
         )
         page.route("**/api/models/measure*norm=raw*", lambda route: (time.sleep(1.5), route.continue_()))
-        page.click("summary")
+        page.click("text=How it is measured")
         page.select_option("#control-norm", "unit")
         page.wait_for_selector("#result:not([hidden])")
         page.select_option("#control-norm", "raw")
