@@ -50,7 +50,7 @@ def live_features(config: LiveConfig) -> IndependentFeatures:
         return slab.from_kurtosis(F * one, standardise=True)
     least = least_kurtosis(config.architecture)
     _checks.require(least <= F, "kurtosis", F, f"at least {least} for {config.architecture}")
-    return kind.features(_probability(F) * one)
+    return kind.features(uniform_probability(F) * one)
 
 
 def least_kurtosis(name: str) -> float:
@@ -65,7 +65,7 @@ def least_kurtosis(name: str) -> float:
     return 1.0 if architecture(name).family == "quadratic" else LEAST_KURTOSIS
 
 
-def _probability(F: float) -> float:
+def uniform_probability(F: float) -> float:
     """The chance up to `DENSEST` at which features that are uniform on [0, 1] if active have kurtosis `F`."""
 
     def excess(p: float) -> float:

@@ -11,6 +11,7 @@ from polysem import _checks
 from polysem.measure import response_capacity
 from polysem.studies._architectures import Architecture, architecture
 from polysem.studies._configs import TrainedPhaseConfig
+from polysem.studies._live_features import SLAB_KURTOSIS, uniform_probability
 from polysem.studies._phase import phase_map
 from polysem.training import FitConfig, fit
 
@@ -23,9 +24,6 @@ AT_ONCE = 1024
 
 SAME_LOSS = 1e-6
 """Starts whose losses differ by less than this, relatively, end in the same place."""
-
-DENSEST = {True: 1.0, False: 0.8}
-"""Feature probability up to which the kurtosis of uniform features falls, on [-1, 1] (True) and on [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -135,10 +133,7 @@ def _best(loss: Tensor, capacity: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _probability(kind: Architecture, kurtosis: Tensor) -> Tensor:
-    """How often features are active that have this kurtosis, by bisection."""
-    low, high = torch.zeros_like(kurtosis), torch.full_like(kurtosis, DENSEST[kind.target != "identity"])
-    for _ in range(60):
-        middle = (low + high) / 2
-        dense = kind.features(middle).kurtosis < kurtosis
-        low, high = torch.where(dense, low, middle), torch.where(dense, middle, high)
-    return high
+    """How often features are active that have this kurtosis: uniform on [-1, 1] (quadratic) or on [0, 1] if active."""
+    if kind.family == "quadratic":
+        return SLAB_KURTOSIS / kurtosis
+    return torch.tensor([uniform_probability(F) for F in kurtosis.tolist()], dtype=torch.float64)
