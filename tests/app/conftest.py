@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, Page
 from polysem.app import ExploreConfig, access_of, create_app
 
 Open = Callable[..., AbstractContextManager[Page]]
-"""Opens `query`, and waits for the element `ready`; the browser may say `refused` times that an answer was no."""
+"""Opens a query, and waits for the element `ready`; the browser may say `refused` times that an answer was no."""
 
 
 @pytest.fixture(scope="session")
@@ -48,10 +48,13 @@ def open_page(browser: Browser, address: str) -> Open:
     """Open a view; at the end nothing may have gone wrong in it, and nothing may have been asked of anybody else."""
 
     @contextmanager
-    def opened(query: str, ready: str, width: int = 1280, scheme: str = "light", refused: int = 0) -> Iterator[Page]:
+    def opened(
+        query: str, width: int = 1280, scheme: str = "light", *, ready: str, refused: int = 0, motion: bool = False
+    ) -> Iterator[Page]:
         context = browser.new_context(
             viewport={"width": width, "height": 900},
             color_scheme=scheme,
+            reduced_motion="no-preference" if motion else "reduce",
             permissions=["clipboard-read", "clipboard-write"],
         )
         page, problems, asked = context.new_page(), [], set()

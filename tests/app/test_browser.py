@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Callable
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 from urllib.parse import urlparse
 
 import pytest
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Page
 
 from polysem import theory
 from polysem.features import geometric
@@ -17,29 +18,9 @@ Open = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture
-def open_view(browser: Browser, address: str) -> Open:
-    """Open a view; at the end nothing may have gone wrong in it, and nothing may have been asked of anybody else."""
-
-    @contextmanager
-    def opened(query: str, width: int = 1280, scheme: str = "light", refused: int = 0) -> Any:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        page, problems, asked = context.new_page(), [], set()
-        page.on("console", lambda said: problems.append(f"{said.type}: {said.text}"))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: asked.add(urlparse(request.url).netloc))
-        page.goto(f"{address}/?{query}")
-        page.wait_for_selector("#view [data-drawn]")
-        yield page
-        assert [said for said in problems if "status of 400" not in said] == []
-        assert len(problems) == refused  # the browser itself says that an answer was no
-        assert asked - {urlparse(address).netloc, ""} == set()
-        context.close()
-
-    return opened
+def open_view(open_page: Open) -> Open:
+    """Open a view that draws at once."""
+    return partial(open_page, ready="#view [data-drawn]")
 
 
 PLACES_OF = """marks => [...document.querySelectorAll(marks)]

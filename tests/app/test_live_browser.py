@@ -2,14 +2,14 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
-from urllib.parse import urlparse
+from functools import partial
 
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, Request
+from playwright.sync_api import Page, Request
 from torch.testing import assert_close
 
 from polysem.studies import LiveConfig, intervene, known_optimum, live, live_bounds
@@ -30,29 +30,9 @@ Open = Callable[..., AbstractContextManager[Page]]
 
 
 @pytest.fixture
-def open_training(browser: Browser, address: str) -> Open:
-    """Open a view; at the end nothing may have gone wrong in it, and nothing may have been asked of anybody else."""
-
-    @contextmanager
-    def opened(query: str, width: int = 1280, scheme: str = "light", motion: bool = False) -> Iterator[Page]:
-        context = browser.new_context(
-            viewport={"width": width, "height": 900},
-            color_scheme=scheme,
-            reduced_motion="no-preference" if motion else "reduce",
-            permissions=["clipboard-read", "clipboard-write"],
-        )
-        page, problems, asked = context.new_page(), [], set()
-        page.on("console", lambda said: problems.append(f"{said.type}: {said.text}"))
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        page.on("request", lambda request: asked.add(urlparse(request.url).netloc))
-        page.goto(f"{address}/?{query}")
-        page.wait_for_selector("#view [data-step]")
-        yield page
-        assert problems == []
-        assert asked - {urlparse(address).netloc, ""} == set()
-        context.close()
-
-    return opened
+def open_training(open_page: Open) -> Open:
+    """Open a view that trains."""
+    return partial(open_page, ready="#view [data-step]")
 
 
 def state(page: Page, name: str) -> str:

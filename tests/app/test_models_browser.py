@@ -51,7 +51,7 @@ def drawn(page: Page, figure: str, trace: int) -> list[list[float]]:
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_file_is_chosen_measured_and_asked(open_page: Open, width: int, scheme: str) -> None:
     truth = report(torch.from_numpy(W))
-    with open_page("view=models", LISTED, width, scheme) as page:
+    with open_page("view=models", width, scheme, ready=LISTED) as page:
         page.select_option("#control-file", "tiny.npz")
         page.click("button[data-tensor=W][data-features=rows]")
         assert measured(page, "tiny.npz", "W", "rows", "raw") == truth.total
@@ -87,7 +87,7 @@ def test_a_file_is_chosen_measured_and_asked(open_page: Open, width: int, scheme
 
 @pytest.mark.usefixtures("own")
 def test_a_marker_of_a_feature_shows_its_partners(open_page: Open) -> None:
-    with open_page("view=models&file=tiny.npz&tensor=W&draws=2", "#view [data-drawn]") as page:
+    with open_page("view=models&file=tiny.npz&tensor=W&draws=2", ready="#view [data-drawn]") as page:
         page.locator("#plot-norm").scroll_into_view_if_needed()
         place = page.evaluate(
             "async () => { const { numbers } = await import('/static/parts.js');"
@@ -107,7 +107,7 @@ def test_a_marker_of_a_feature_shows_its_partners(open_page: Open) -> None:
 def test_a_file_is_brought(open_page: Open) -> None:
     content = io.BytesIO()
     np.save(content, W.T)
-    with open_page("view=models", LISTED, refused=1) as page:
+    with open_page("view=models", refused=1, ready=LISTED) as page:
         page.set_input_files("#upload", {"name": "mine.npy", "mimeType": "", "buffer": content.getvalue()})
         page.click("button[data-tensor=mine][data-features=columns]")
         page.wait_for_selector("#view [data-drawn]")
@@ -122,7 +122,7 @@ def test_a_file_is_brought(open_page: Open) -> None:
 def test_an_upload_that_ends_after_its_view_was_left(open_page: Open) -> None:
     content = io.BytesIO()
     np.save(content, W)
-    with open_page("view=models", LISTED) as page:
+    with open_page("view=models", ready=LISTED) as page:
         held: list[Route] = []
         page.route("**/api/models/upload*", lambda route: held.append(route))
         with page.expect_request("**/api/models/upload*"):
@@ -138,7 +138,9 @@ def test_an_upload_that_ends_after_its_view_was_left(open_page: Open) -> None:
 @pytest.mark.usefixtures("own")
 def test_a_measurement_that_is_overtaken_while_it_is_drawn(open_page: Open) -> None:
     """It neither asks for partners nor ends the one that has taken its place."""
-    with open_page("view=models&file=tiny.npz&tensor=W&draws=2&seed=9&feature=7", "#view [data-partner='7']") as page:
+    with open_page(
+        "view=models&file=tiny.npz&tensor=W&draws=2&seed=9&feature=7", ready="#view [data-partner='7']"
+    ) as page:
         page.evaluate(
             "() => { const draw = Plotly.react; Plotly.react = async (...given) => {"
             " await new Promise(go => setTimeout(go, 1000)); return draw(...given); }; }"
@@ -155,7 +157,7 @@ def test_a_measurement_that_is_overtaken_while_it_is_drawn(open_page: Open) -> N
 
 @pytest.mark.usefixtures("own")
 def test_a_sweep_opens(open_page: Open) -> None:
-    with open_page("view=models&file=squares.zarr", "#view [data-drawn]") as page:
+    with open_page("view=models&file=squares.zarr", ready="#view [data-drawn]") as page:
         assert drawn(page, "sweep", 2) == [[1, 2, 3], [1, 4, 9]]
         assert page.input_value("#control-across") == "ratio"
         assert "output=area" in page.url

@@ -39,7 +39,7 @@ def click_at(page: Page, across: float, down: float) -> None:
 
 
 def test_trained_models_answer(open_page: Open, address: str) -> None:
-    with open_page("view=phase&cells=4", READY) as page:
+    with open_page("view=phase&cells=4", ready=READY) as page:
         assert page.is_hidden("#control-cells")
         page.select_option("#control-who", "tied relu")
         answers(page, "tied relu,4")
@@ -81,7 +81,7 @@ def test_trained_models_answer(open_page: Open, address: str) -> None:
 
 
 def test_another_choice_ends_the_training(open_page: Open) -> None:
-    with open_page("view=phase&cells=24", READY) as page:
+    with open_page("view=phase&cells=24", ready=READY) as page:
         ended: list[str] = []
         page.on("requestfailed", lambda request: ended.append(request.url))
         page.select_option("#control-who", "tied relu")
@@ -96,14 +96,14 @@ def test_another_choice_ends_the_training(open_page: Open) -> None:
 
 
 def test_what_is_none_is_said(open_page: Open) -> None:
-    with open_page("view=phase&who=nobody", READY, refused=1) as page:
+    with open_page("view=phase&who=nobody", refused=1, ready=READY) as page:
         page.wait_for_selector("[role=alert]:not(:empty)")
         assert page.inner_text("[role=alert]").startswith("who must be theory or quadratic")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
 def test_the_reader_walks_from_a_to_f(open_page: Open, width: int) -> None:
-    with open_page("view=phase&kurtosis=11&ratio=1.7", READY, width) as page:
+    with open_page("view=phase&kurtosis=11&ratio=1.7", width, ready=READY) as page:
         assert page.is_disabled("#previous")
         for button in page.locator(".reader button").all():
             box = button.bounding_box()
